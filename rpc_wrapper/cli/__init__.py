@@ -1,0 +1,20 @@
+"""The command line: one module per command; errors become one sentence and an exit code here, nowhere else."""
+
+import sys
+
+import typer
+
+from rpc_wrapper.errors import RPCWrapperError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+def main() -> None:
+    """Run the command line; an expected error is one sentence on stderr, never a traceback."""
+    try:
+        app()
+    except RPCWrapperError as error:
+        print(f"rpc-wrapper: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
