@@ -1,0 +1,243 @@
+"""Every setting once: its name, type, bounds, default and one sentence of meaning."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo, model_validator
+
+from rpc_wrapper.devices import Endpoint, parse_endpoints
+from rpc_wrapper.errors import ConfigError
+
+SERVER_PORT = 8080
+BACKEND_PORT = 50052
+
+# kv_cache_types, llama.cpp common/arg.cpp; the quantised ones need flash attention for V (llama-context.cpp).
+CacheType = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"]
+UNQUANTISED = ("f32", "f16", "bf16")
+
+_BOUNDARIES = re.compile(r"\d+-\d+(,\d+-\d+)*")
+
+
+def _endpoints(value: Any, info: ValidationInfo) -> Any:
+    """Parse a comma list, or a file's list of strings; IPv6 literals only where ``ipv6`` in the context allows."""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        value = ",".join(value)
+    if not isinstance(value, str):
+        return value
+    try:
+        endpoints = parse_endpoints(value)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    if not endpoints:
+        raise ValueError("it names no endpoint: write host:port,host:port, or use APP_STRATEGY=local to need none")
+    for endpoint in endpoints:
+        if endpoint.is_ipv6 and not (info.context or {}).get("ipv6", False):
+            raise ValueError(
+                f"{endpoint} is an IPv6 literal, which the engine cannot parse: use a name or IPv4 address"
+            )
+    return endpoints
+
+
+def _keys(value: Any) -> Any:
+    """Split a comma list of keys, drop blanks and repetitions."""
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, list | tuple) or not all(isinstance(key, str) for key in value):
+        raise ValueError("write keys as text, separated by commas (quote numbers in a file)")
+    keys = tuple(dict.fromkeys(key.strip() for key in value if key.strip()))
+    for key in keys:
+        _key(key)
+    return keys
+
+
+def _key(value: Any) -> Any:
+    if isinstance(value, str) and not all("!" <= character <= "~" for character in value):
+        raise ValueError("a key is printable ASCII without spaces, since it travels in an HTTP header")
+    return value
+
+
+def _switch(value: Any) -> Any:
+    """Turn YAML 1.1's booleans back into the words they were, and take the usual other spellings."""
+    words = {"true": "on", "1": "on", "yes": "on", "false": "off", "0": "off", "no": "off"}
+    text = str(value).lower()
+    return words.get(text, text)
+
+
+def _default_port(data: Mapping[str, Any]) -> int:
+    return SERVER_PORT if data["mode"] == "server" else BACKEND_PORT
+
+
+def _default_agent_port(data: Mapping[str, Any]) -> int:
+    return int(data["port"]) + 1
+
+
+def _boundaries(value: Any) -> Any:
+    if isinstance(value, str) and not _BOUNDARIES.fullmatch(value := value.replace(" ", "")):
+        raise ValueError("write inclusive block ranges, for example 0-7,8-21")
+    return value
+
+
+Keys = Annotated[tuple[SecretStr, ...], BeforeValidator(_keys)]
+Switch = Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Positive = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+SecondsOrZero = Annotated[float, Field(ge=0)]
+
+
+class Settings(BaseModel):
+    """Everything a user can set; each field is ``APP_`` + its name in the environment.
+
+    ``Settings()`` is the defaults whatever the environment says; :func:`rpc_wrapper.config.load_settings` reads it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+    # Role and address
+    mode: Literal["backend", "server", "none"] = Field(
+        default="backend", description="Role of this process: lend memory, serve a model, or idle for exec."
+    )
+    bind: str = Field(
+        default="127.0.0.1", min_length=1, description="Address to listen on (0.0.0.0 inside a container)."
+    )
+    port: Port = Field(
+        default_factory=_default_port, description="Port of the gateway (8080) or of the backend (50052), by mode."
+    )
+    agent_port: Port = Field(
+        default_factory=_default_agent_port,
+        validate_default=True,
+        description="Port of the agent beside a backend; by default the port after the backend's own.",
+    )
+
+    # Backend
+    mem: Positive = Field(default=1024, description="Memory this backend lends, in MiB.")
+    device: str | None = Field(
+        default=None, description="Devices the worker exposes, for example CUDA0,CPU; all by default."
+    )
+
+    # Server: backends
+    rpc_backends: Annotated[tuple[Endpoint, ...], BeforeValidator(_endpoints)] = Field(
+        default=parse_endpoints("backend-cuda:50052,backend-cpu:50052"),
+        description="Backends to serve over: host:port[+agent=PORT][=MIB], separated by commas.",
+    )
+    wait_s: SecondsOrZero = Field(default=120, description="How long a start waits for its backends, in seconds.")
+    min_backends: int | None = Field(default=None, ge=0, description="Backends a start needs at least; all by default.")
+    rejoin: Literal["idle", "now", "never"] = Field(
+        default="idle", description="When a backend that comes late is taken in."
+    )
+
+    # Server: model and engine
+    model: Path = Field(default=Path("/app/models/TinyLlama-1.1B-q4_0.gguf"), description="The GGUF file to serve.")
+    ctx_size: Positive | None = Field(
+        default=None,
+        description="Context per slot, in tokens; by default what the model was trained for, 4096 at most.",
+    )
+    parallel: Positive = Field(default=4, description="Slots: requests answered at the same time.")
+    cache_type_k: CacheType = Field(default="f16", description="Type of the K half of the KV cache.")
+    cache_type_v: CacheType = Field(default="f16", description="Type of the V half of the KV cache.")
+    flash_attn: Switch = Field(default="auto", description="Flash attention.")
+    embeddings: bool = Field(default=True, description="Serve embeddings beside completions.")
+    chat_template: str | None = Field(
+        default=None, description="Name or text of a chat template; the model's own by default."
+    )
+    repeat_penalty: float = Field(default=1.0, gt=0, description="Default repeat penalty; 1.0 is none.")
+    threads: Positive | None = Field(default=None, description="Threads that generate; from the CPU quota by default.")
+    threads_batch: Positive | None = Field(
+        default=None, description="Threads that read prompts; as many as APP_THREADS."
+    )
+    threads_http: Positive | None = Field(
+        default=None, description="Threads of the engine's HTTP server; its own default."
+    )
+    engine_dir: Path | None = Field(
+        default=None, description="Folder of the llama.cpp programs; the installed ones by default."
+    )
+
+    # Server: placement
+    gpu_layers: int = Field(default=99, ge=0, description="Blocks and output on the backends, from the end; 99 is all.")
+    split_layer: Positive | None = Field(
+        default=None, description="First block on the backends; those before stay here."
+    )
+    split_mode: Literal["layer", "tensor"] = Field(
+        default="layer", description="Split by whole blocks or inside each tensor."
+    )
+    strategy: Literal["uniform", "memory", "compute", "mixed", "custom", "single_device", "local"] = Field(
+        default="memory", description="How blocks are shared out over the devices."
+    )
+    boundaries: Annotated[str | None, BeforeValidator(_boundaries)] = Field(
+        default=None, description="Inclusive block ranges of strategy custom, one per device: 0-7,8-21."
+    )
+    memory_weight: float = Field(default=0.6, ge=0, le=1, description="Strategy mixed: weight of memory against speed.")
+
+    # Gateway
+    max_queue: int = Field(default=32, ge=0, description="Requests that may wait for a slot or a recovery.")
+    queue_wait_s: Seconds = Field(default=300, description="How long a request waits in the queue, in seconds.")
+    max_body_mib: Positive = Field(default=16, description="Largest request body, in MiB.")
+    passthrough: Literal["safe", "all"] = Field(default="safe", description="Engine endpoints strangers may reach.")
+    api_keys: Keys = Field(default=(), description="Keys that may use the API, separated by commas; none means open.")
+    api_keys_file: Path | None = Field(default=None, description="File of API keys, one per line.")
+    admin_keys: Keys = Field(default=(), description="Keys that may change state, separated by commas.")
+    admin_keys_file: Path | None = Field(default=None, description="File of admin keys, one per line.")
+    agent_token: Annotated[SecretStr | None, BeforeValidator(_key)] = Field(
+        default=None, description="Secret shared by the server and its agents."
+    )
+    agent_token_file: Path | None = Field(default=None, description="File that holds the agent token on one line.")
+
+    # Life cycle and logs
+    canary_s: Seconds = Field(
+        default=30, description="Idle time after which a token is generated to prove life, in seconds."
+    )
+    stop_s: Seconds = Field(default=10, description="Time a child gets between SIGTERM and SIGKILL, in seconds.")
+    drain_s: SecondsOrZero = Field(
+        default=30, description="Time running requests get to finish at shutdown, in seconds."
+    )
+    log_format: Literal["text", "json"] = Field(default="text", description="Form of the log lines.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe line logged."
+    )
+    config: Path | None = Field(default=None, description="YAML or JSON file of settings, by their names without APP_.")
+    template: str | None = Field(
+        default=None, description="Named set of settings: basic, memory, performance or mixed."
+    )
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        """Refuse settings that contradict each other."""
+        if self.mode == "backend" and self.port == self.agent_port:
+            raise ValueError(f"APP_PORT and APP_AGENT_PORT are both {self.port}: give the agent a port of its own")
+        if self.boundaries is not None and self.strategy != "custom":
+            raise ValueError(
+                f"APP_BOUNDARIES needs APP_STRATEGY=custom, not {self.strategy}: set it or drop the boundaries"
+            )
+        if self.boundaries is None and self.strategy == "custom":
+            raise ValueError("APP_STRATEGY=custom needs APP_BOUNDARIES, for example 0-7,8-21: set them")
+        if self.flash_attn == "off" and self.cache_type_v not in UNQUANTISED:
+            raise ValueError(
+                f"APP_CACHE_TYPE_V={self.cache_type_v} needs flash attention: set APP_FLASH_ATTN=auto, or use f16"
+            )
+        if self.flash_attn == "off" and self.split_mode == "tensor":
+            raise ValueError("APP_SPLIT_MODE=tensor needs flash attention: set APP_FLASH_ATTN=auto, or use layer")
+        return self
+
+    def n_gpu_layers(self, block_count: int) -> int:
+        """Return how many of a model's blocks, plus one for its output, go to the backends (llama.cpp's ``-ngl``).
+
+        Raises ConfigError when APP_SPLIT_LAYER is out of the model's range or contradicts an APP_GPU_LAYERS.
+        """
+        everything = block_count + 1
+        gpu_layers = min(self.gpu_layers, everything)
+        if self.split_layer is None:
+            return gpu_layers
+        if self.split_layer >= block_count:
+            raise ConfigError(
+                f"APP_SPLIT_LAYER={self.split_layer} is out of range:"
+                f" this model has {block_count} blocks, use 1 to {block_count - 1}"
+            )
+        wanted = everything - self.split_layer
+        if "gpu_layers" in self.model_fields_set and gpu_layers != wanted:
+            raise ConfigError(
+                f"APP_SPLIT_LAYER={self.split_layer} means APP_GPU_LAYERS={wanted} for {block_count} blocks,"
+                f" but APP_GPU_LAYERS={self.gpu_layers} is set: keep one of them"
+            )
+        return wanted
