@@ -4,9 +4,18 @@ import sys
 
 import typer
 
+from rpc_wrapper.cli.config import config
+from rpc_wrapper.cli.demo import demo
+from rpc_wrapper.cli.probe import probe
+from rpc_wrapper.cli.run import run
 from rpc_wrapper.errors import RPCWrapperError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+app.command()(run)
+app.command()(demo)
+app.command()(probe)
+app.command()(config)
 
 
 def main() -> None:

@@ -1,0 +1,52 @@
+"""``rpc-wrapper run``: be a backend, a server, or nothing, as APP_MODE says; the entrypoint of the image."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+from rpc_wrapper.cli.options import environment, load, with_settings
+from rpc_wrapper.cli.services import backend_service, server_service
+from rpc_wrapper.cli.serving import Service, Stop, run_services
+from rpc_wrapper.supervisor.init import become_init
+
+log = logging.getLogger(__name__)
+
+
+@with_settings
+def run(
+    cli: Mapping[str, object],
+    engine_args: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="-- ENGINE_ARGS...", help="Arguments for the engine program, unchanged."),
+    ] = None,
+) -> None:
+    """Lend this machine (APP_MODE=backend) or serve a model over others (APP_MODE=server)."""
+    if os.getpid() == 1:
+        become_init()
+    loaded, extra = load(cli, engine_args or [])
+    settings = loaded.settings
+    if settings.mode == "none":
+        print("APP_MODE is none: idling; use `docker exec` to run llama-cli and the others.", flush=True)
+        asyncio.run(idle())
+        return
+    if settings.mode == "backend":
+        service = backend_service(settings, environment(), extra)
+    else:
+        service = server_service(settings, environment(), extra)
+    asyncio.run(serve(service))
+
+
+async def idle() -> None:
+    """Wait for SIGTERM or SIGINT."""
+    with Stop().on_signals() as stop:
+        await stop.requested.wait()
+
+
+async def serve(service: Service) -> None:
+    """Run one service until a signal ends it."""
+    with Stop().on_signals() as stop:
+        await run_services([service], stop)

@@ -1,0 +1,229 @@
+"""Turn settings into services: the one place where the parts meet."""
+
+import logging
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+import rpc_wrapper
+from rpc_wrapper.agent.app import Agent
+from rpc_wrapper.agent.app import create_app as create_agent
+from rpc_wrapper.agent.worker import Worker, WorkerConfig
+from rpc_wrapper.cli.serving import Service
+from rpc_wrapper.config import Settings
+from rpc_wrapper.devices import MIB
+from rpc_wrapper.engine import args, binaries, machine
+from rpc_wrapper.errors import ConfigError
+from rpc_wrapper.gateway.app import GatewayConfig
+from rpc_wrapper.gateway.app import create_app as create_gateway
+from rpc_wrapper.gateway.cluster import Cluster
+from rpc_wrapper.gateway.llama_server import ClusterConfig, LlamaServer
+from rpc_wrapper.planner import ModelProfile, PlanOptions, Strategy, Workload, read_profile
+from rpc_wrapper.supervisor import Runner
+
+SMALL_CTX = 1024
+DEFAULT_CTX = 4096
+BACKEND_PORT = 50052
+LAST_PORT = 51000
+
+log = logging.getLogger(__name__)
+
+
+def backend_service(settings: Settings, environ: Mapping[str, str], extra: tuple[str, ...] = ()) -> Service:
+    """Return a worker and its agent; raise ConfigError or EngineError."""
+    address = ipv4_address(settings.bind)
+    if not address.startswith("127."):
+        log.warning(
+            "the worker listens on %s: ggml RPC has no authentication, whoever reaches port %d owns this process; "
+            "keep it on a private network",
+            address,
+            settings.port,
+        )
+    options = args.WorkerOptions(
+        host=address,
+        port=settings.port,
+        threads=settings.threads or machine.default_threads(),
+        devices=settings.device,
+        extra=extra,
+    )
+    engine = binaries.find_engine(settings.engine_dir)
+    worker = Worker(WorkerConfig(engine, options, args.worker_environ(environ)))
+    runner = Runner(f"worker:{settings.port}", worker, stop_grace_s=settings.stop_s)
+    agent = Agent(runner, worker, worker_id=f"{socket.gethostname()}:{settings.port}", budget_bytes=settings.mem * MIB)
+    return Service(create_agent(agent), address, settings.agent_port, runner)
+
+
+def ipv4_address(host: str) -> str:
+    """Return the IPv4 address of a name: all the engine can listen on (inet_addr in ggml-rpc's transport.cpp)."""
+    try:
+        return str(socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)[0][4][0])
+    except OSError:
+        raise ConfigError(
+            f"APP_BIND={host} has no IPv4 address, which the worker needs: use 0.0.0.0 or 127.0.0.1"
+        ) from None
+
+
+def server_service(settings: Settings, environ: Mapping[str, str], extra: tuple[str, ...] = ()) -> Service:
+    """Return a gateway and its llama-server; raise ConfigError, EngineError or GGUFError.
+
+    `extra` goes to llama-server unchanged, and the planner counts what it changes about memory.
+    """
+    args.check_extra(extra)
+    args.check_environ(environ)
+    profile = read_profile(settings.model)
+    options = args.with_memory_flags(server_options(settings, profile, extra), args.read_memory_flags(extra, environ))
+    warn_about_context(options.ctx_size, options.n_parallel)
+    config = ClusterConfig(
+        engine=binaries.find_engine(settings.engine_dir),
+        endpoints=() if settings.strategy == "local" else settings.rpc_backends,
+        local_devices=(),
+        profile=profile,
+        workload=workload(options, settings),
+        plan_options=plan_options(settings, profile),
+        server=options,
+        environ=environ,
+        wait_s=settings.wait_s,
+        min_backends=settings.min_backends,
+        canary_s=settings.canary_s,
+    )
+    http = httpx.AsyncClient(trust_env=False)
+    effects = LlamaServer(config, http)
+    runner = Runner("llama-server", effects, stop_grace_s=settings.stop_s)
+    gateway = gateway_config(settings, options.n_parallel)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with http:
+            yield
+
+    app = create_gateway(gateway, Cluster(config, effects, runner), lifespan)
+
+    async def drain() -> None:
+        if not await app.state.gateway.drain(settings.drain_s):
+            log.warning("requests still ran after %g s (APP_DRAIN_S) and are cut", settings.drain_s)
+
+    return Service(app, settings.bind, settings.port, runner, drain)
+
+
+def server_options(settings: Settings, profile: ModelProfile, extra: tuple[str, ...]) -> args.ServerOptions:
+    """Return how llama-server is started, but for the backends and the plan."""
+    threads = settings.threads or machine.default_threads()
+    return args.ServerOptions(
+        model=settings.model,
+        port=free_port(),
+        ctx_size=settings.ctx_size or min(profile.n_ctx_train or DEFAULT_CTX, DEFAULT_CTX),
+        n_parallel=settings.parallel,
+        cache_type_k=settings.cache_type_k,
+        cache_type_v=settings.cache_type_v,
+        flash_attn=settings.flash_attn,
+        embeddings=settings.embeddings,
+        chat_template=settings.chat_template,
+        repeat_penalty=settings.repeat_penalty,
+        threads=threads,
+        threads_batch=settings.threads_batch or threads,
+        threads_http=settings.threads_http,
+        extra=extra,
+    )
+
+
+def warn_about_context(ctx_size: int, n_parallel: int) -> None:
+    """Say how long a conversation may get; a slot that is too small cuts answers in the middle."""
+    log.info("context: %d tokens in each of %d slots", ctx_size, n_parallel)
+    if ctx_size < SMALL_CTX:
+        log.warning(
+            "a slot holds only %d tokens, prompt and answer together: raise APP_CTX_SIZE to %d or more if you can",
+            ctx_size,
+            SMALL_CTX,
+        )
+
+
+def workload(options: args.ServerOptions, settings: Settings) -> Workload:
+    """Return what the planner counts with."""
+    return Workload(
+        ctx_size=options.ctx_size,
+        n_parallel=options.n_parallel,
+        cache_type_k=options.cache_type_k,
+        cache_type_v=options.cache_type_v,
+        kv_unified=options.kv_unified,
+        flash_attn=options.flash_attn != "off",
+        split_mode=settings.split_mode,
+    )
+
+
+def plan_options(settings: Settings, profile: ModelProfile) -> PlanOptions:
+    """Return how the blocks are to be shared out."""
+    return PlanOptions(
+        strategy=Strategy(settings.strategy),
+        memory_weight=settings.memory_weight,
+        boundaries=parse_boundaries(settings.boundaries),
+        gpu_layers=settings.n_gpu_layers(profile.n_layer),
+    )
+
+
+def parse_boundaries(text: str | None) -> tuple[tuple[int, int], ...]:
+    """Parse ``0-7,8-21``, whose form the settings have checked."""
+    pairs = [part.split("-") for part in (text or "").split(",") if part]
+    return tuple((int(first), int(last)) for first, last in pairs)
+
+
+def gateway_config(settings: Settings, slots: int) -> GatewayConfig:
+    """Return what the gateway is told."""
+    return GatewayConfig(
+        slots=slots,
+        max_queue=settings.max_queue,
+        queue_wait_s=settings.queue_wait_s,
+        api_keys=_revealed(settings.api_keys),
+        admin_keys=_revealed(settings.admin_keys),
+        passthrough_all=settings.passthrough == "all",
+        max_body_bytes=settings.max_body_mib * MIB,
+    )
+
+
+def _revealed(keys: Sequence[SecretStr]) -> tuple[str, ...]:
+    return tuple(key.get_secret_value() for key in keys)
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on now; the engine keeps it over all its restarts."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def free_pairs(count: int) -> list[int]:
+    """Return ports of which each, and the one after it, is free on loopback: a worker's and its agent's."""
+    found: list[int] = []
+    port = BACKEND_PORT
+    while len(found) < count:
+        if port > LAST_PORT:
+            raise ConfigError(
+                f"no {count} free pairs of ports between {BACKEND_PORT} and {LAST_PORT}: stop what holds them"
+            )
+        if _is_free(port) and _is_free(port + 1):
+            found.append(port)
+        port += 2
+    return found
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the worker and the agent do
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def demo_model() -> Path:
+    """Return the model that ships with the package."""
+    package = Path(rpc_wrapper.__file__).parent
+    for path in (package / "demo.gguf", package.parent / "models" / "demo.gguf"):
+        if path.is_file():
+            return path
+    raise ConfigError("models/demo.gguf is missing: give a model of your own with --model FILE.gguf")

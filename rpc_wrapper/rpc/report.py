@@ -1,0 +1,102 @@
+"""Show what a probe found: a table for people, JSON for programs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from rich.table import Table
+
+from rpc_wrapper.devices import MIB
+from rpc_wrapper.rpc.result import ProbeResult
+
+_COLORS = {"ok": "green", "busy": "yellow"}
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStatus:
+    """What the agent beside a backend says about it; a field it did not send is None."""
+
+    state: str | None
+    pid: int | None
+    budget_bytes: int | None
+    uptime_s: float | None
+
+    @classmethod
+    def from_json(cls, body: object) -> Self | None:
+        """Read the body of ``GET /status``; return None when no agent would have written it."""
+        if not isinstance(body, Mapping) or not isinstance(body.get("state"), str):
+            return None
+        numbers = [body.get(key) for key in ("pid", "budget_bytes", "uptime_s")]
+        if not all(number is None or (type(number) in (int, float) and number >= 0) for number in numbers):
+            return None
+        return cls(body["state"], *numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportLine:
+    """One endpoint: what its worker answered, and its agent when it has one."""
+
+    result: ProbeResult
+    agent: AgentStatus | None = None
+
+
+def to_json(lines: Sequence[ReportLine]) -> list[dict[str, object]]:
+    """Return plain values for ``json.dumps``, one object per endpoint, with units in the keys."""
+    return [_to_json(line) for line in lines]
+
+
+def _to_json(line: ReportLine) -> dict[str, object]:
+    result, agent = line.result, line.agent
+    return {
+        "endpoint": str(result.endpoint),
+        "state": str(result.state),
+        "protocol": None if result.version is None else str(result.version),
+        "devices": [{"free_bytes": d.free_bytes, "total_bytes": d.total_bytes} for d in result.devices],
+        "rtt_ms": None if result.rtt_s is None else round(result.rtt_s * 1000, 3),
+        "detail": result.detail,
+        "agent": None
+        if agent is None
+        else {
+            "state": agent.state,
+            "pid": agent.pid,
+            "budget_bytes": agent.budget_bytes,
+            "uptime_s": agent.uptime_s,
+        },
+    }
+
+
+def to_table(lines: Sequence[ReportLine]) -> Table:
+    """Return a table with one row per endpoint, 80 columns wide if it can; its caption names the units."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("endpoint", "state", "protocol", "devices", "free", "total", "budget", "rtt"):
+        is_text = heading in ("endpoint", "state")  # when it is narrow, only the state is broken, between its words
+        table.add_column(heading, justify="left" if is_text else "right", no_wrap=heading != "state")
+    table.caption = "memory in MiB, a line per device; rtt in ms"
+    table.caption_justify = "left"
+    for line in lines:
+        table.add_row(*_cells(line), style=_COLORS.get(line.result.state, "red"))
+    return table
+
+
+def _cells(line: ReportLine) -> tuple[str, ...]:
+    result = line.result
+    budget_bytes = None if line.agent is None else line.agent.budget_bytes
+    return (
+        str(result.endpoint),
+        str(result.state),
+        str(result.version or "-"),
+        str(len(result.devices) or "-"),
+        _mib([device.free_bytes for device in result.devices]),
+        _mib([device.total_bytes for device in result.devices]),
+        _mib([] if budget_bytes is None else [budget_bytes]),
+        "-" if result.rtt_s is None else f"{result.rtt_s * 1000:.2f}",
+    )
+
+
+def _mib(amounts_bytes: Sequence[int]) -> str:
+    return "\n".join(str(amount // MIB) for amount in amounts_bytes) or "-"
+
+
+def details(lines: Sequence[ReportLine]) -> list[str]:
+    """Return one sentence for every endpoint that is not free."""
+    return [f"{line.result.endpoint}: {line.result.detail}" for line in lines if line.result.state != "ok"]
