@@ -1,0 +1,85 @@
+"""What the supervisor has to know about a worker: how to start it, when it is ready, why it died."""
+
+import asyncio
+import logging
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rpc_wrapper.devices import Endpoint
+from rpc_wrapper.engine import args, binaries, flags, loadlog
+from rpc_wrapper.rpc import probe
+from rpc_wrapper.supervisor import Child, Diagnosis, Fault, Launch
+from rpc_wrapper.supervisor.effects import Report
+
+READY_DEADLINE_S = 60.0  # a CUDA worker may spend most of this in its driver
+PROBE_TIMEOUT_S = 5.0
+PROBE_PAUSE_S = 0.05
+BANNER_LINES = 40
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """How to run one worker."""
+
+    engine: binaries.Engine
+    options: args.WorkerOptions
+    environ: Mapping[str, str]
+    rlimit_as_bytes: int | None = None
+
+
+class Worker:
+    """The effects of a worker's life cycle (:class:`rpc_wrapper.supervisor.Effects`)."""
+
+    def __init__(self, config: WorkerConfig) -> None:
+        self._config = config
+        self._banner: list[str] = []  # what it prints before it listens: its devices, among others
+
+    @property
+    def device_names(self) -> tuple[str, ...]:
+        """Return the devices the running worker exposes, in the order of the wire."""
+        return loadlog.worker_devices(self._banner)
+
+    async def prepare(self, report: Report) -> Launch:
+        """Build the argv from the flags the program accepts."""
+        program = self._config.engine.worker
+        accepted = await asyncio.to_thread(flags.accepted_flags, program)
+        argv = tuple(args.worker_argv(program, self._config.options, accepted))
+        self._banner.clear()
+        log.info("starting: %s", shlex.join(argv))
+        return Launch(
+            argv,
+            self._config.environ,
+            rlimit_as_bytes=self._config.rlimit_as_bytes,
+            ready_deadline_s=READY_DEADLINE_S,
+        )
+
+    def hear(self, launch: Launch, line: str) -> None:
+        """Keep the banner; what follows speaks of its clients."""
+        log.debug("worker: %s", line)
+        if len(self._banner) < BANNER_LINES:
+            self._banner.append(line)
+
+    async def await_ready(self, launch: Launch, child: Child, report: Report) -> str:
+        """Say HELLO until it answers; the state's deadline ends this.
+
+        Its output cannot tell: into a pipe the banner is flushed with the first client only (ggml-rpc.cpp).
+        """
+        endpoint = Endpoint(self._config.options.host, self._config.options.port)
+        while True:
+            result = await probe(endpoint, timeout_s=PROBE_TIMEOUT_S)
+            if result.state.is_alive:
+                return f"answers on {endpoint}"
+            await asyncio.sleep(PROBE_PAUSE_S)
+
+    async def watch(self, launch: Launch, child: Child) -> Fault:
+        """Wait for ever: only its exit says that something is wrong, and that is noticed without us."""
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError("a future that nobody completes was completed")
+
+    def classify(self, lines: Sequence[str], returncode: int) -> Diagnosis:
+        """Say why it ended."""
+        failure = loadlog.classify(lines, returncode)
+        return Diagnosis(failure.value, failure.advice, failure.is_permanent)

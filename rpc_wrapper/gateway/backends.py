@@ -1,0 +1,139 @@
+"""Find out which backends are there: resolve each endpoint's name, probe it, ask its agent."""
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import httpx
+
+from rpc_wrapper.devices import MIB, Device, Endpoint
+from rpc_wrapper.rpc import ProbeResult, ProbeState, probe
+
+AGENT_TIMEOUT_S = 1.0  # no answer by then means there is no agent
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStatus:
+    """What an agent told of its backend: its budget, and its devices in order."""
+
+    state: str
+    budget_bytes: int | None
+    device_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BackendReport:
+    """What is known of one backend: the endpoint as listed, as resolved, its probe and its agent."""
+
+    listed: Endpoint
+    endpoint: Endpoint
+    probe: ProbeResult
+    agent: AgentStatus | None = None
+
+    @property
+    def is_usable(self) -> bool:
+        """Tell whether llama-server can be started over it now."""
+        return self.probe.state is ProbeState.OK
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Tell whether waiting cannot help: something else listens there, or another version."""
+        return self.probe.state in (ProbeState.NOT_RPC, ProbeState.WRONG_VERSION)
+
+    @property
+    def budget_bytes(self) -> int | None:
+        """Return the budget in force: the one given with the endpoint, else the agent's."""
+        if self.endpoint.budget_bytes is not None:
+            return self.endpoint.budget_bytes
+        return self.agent.budget_bytes if self.agent else None
+
+    def devices(self, first_index: int) -> list[Device]:
+        """Return its devices, named ``RPC<first_index>`` and on; a budget is spent on them in order."""
+        left = self.budget_bytes
+        found = []
+        for index, memory in enumerate(self.probe.devices):
+            budget = memory.free_bytes if left is None else min(memory.free_bytes, left)
+            left = None if left is None else left - budget
+            found.append(
+                Device(
+                    name=f"RPC{first_index + index}",
+                    budget_bytes=budget,
+                    endpoint=self.endpoint,
+                    index=index,
+                    kind=self._kind(index),
+                    free_bytes=memory.free_bytes,
+                    total_bytes=memory.total_bytes,
+                )
+            )
+        return found
+
+    def _kind(self, index: int) -> str:
+        names = self.agent.device_names if self.agent else ()
+        name = names[index] if index < len(names) else "CPU"
+        return name.rstrip("0123456789").lower()
+
+    def to_json(self) -> dict[str, object]:
+        """Return the row `/cluster` shows."""
+        version = self.probe.version
+        return {
+            "endpoint": str(self.listed),
+            "address": str(self.endpoint),
+            "state": self.probe.state.value,
+            "detail": self.probe.detail,
+            "protocol": str(version) if version else None,
+            "rtt_ms": None if self.probe.rtt_s is None else round(self.probe.rtt_s * 1000, 3),
+            "budget_mib": None if self.budget_bytes is None else self.budget_bytes // MIB,
+            "agent": self.agent.state if self.agent else None,
+            "devices": [{"free_bytes": d.free_bytes, "total_bytes": d.total_bytes} for d in self.probe.devices],
+        }
+
+
+async def resolve(endpoint: Endpoint) -> tuple[Endpoint, ...]:
+    """Return one endpoint per address of a name, in a stable order; empty when it does not resolve.
+
+    The engine would use the first IPv4 address alone (gethostbyname in ggml-rpc.cpp), so names are resolved here.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(endpoint.host, endpoint.port, family=socket.AF_INET, type=socket.SOCK_STREAM)
+    except OSError:
+        return ()
+    return tuple(endpoint.at(address) for address in sorted({str(info[4][0]) for info in found}))
+
+
+async def ask_agent(endpoint: Endpoint, client: httpx.AsyncClient) -> AgentStatus | None:
+    """Ask a backend's agent for its state and budget; None when there is none or it makes no sense."""
+    try:
+        reply = await client.get(f"http://{_host(endpoint)}:{endpoint.agent}/status", timeout=AGENT_TIMEOUT_S)
+        body = reply.json()
+        budget = body.get("budget_bytes")
+        names = tuple(str(name) for name in body.get("devices", ()))
+        return AgentStatus(str(body["state"]), int(budget) if budget else None, names)
+    except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _host(endpoint: Endpoint) -> str:
+    return f"[{endpoint.host}]" if endpoint.is_ipv6 else endpoint.host
+
+
+async def survey(listed: Sequence[Endpoint], client: httpx.AsyncClient, timeout_s: float) -> tuple[BackendReport, ...]:
+    """Resolve, probe and ask every listed endpoint at once; one report per address, in the listed order."""
+    reports = await asyncio.gather(*(_survey_one(endpoint, client, timeout_s) for endpoint in listed))
+    return tuple(report for group in reports for report in group)
+
+
+async def _survey_one(listed: Endpoint, client: httpx.AsyncClient, timeout_s: float) -> list[BackendReport]:
+    addresses = await resolve(listed)
+    if not addresses:
+        unresolved = ProbeResult(
+            listed, ProbeState.UNRESOLVABLE, None, (), None, f"the name {listed.host!r} does not resolve"
+        )
+        return [BackendReport(listed, listed, unresolved)]
+    return list(await asyncio.gather(*(_report(listed, address, client, timeout_s) for address in addresses)))
+
+
+async def _report(listed: Endpoint, address: Endpoint, client: httpx.AsyncClient, timeout_s: float) -> BackendReport:
+    result, agent = await asyncio.gather(probe(address, timeout_s=timeout_s), ask_agent(address, client))
+    return BackendReport(listed, address, result, agent)

@@ -1,0 +1,213 @@
+"""What the supervisor has to know about llama-server: what to start it with, when it is ready, whether it is well."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import httpx
+
+from rpc_wrapper.devices import MAX_DEVICES, Device, Endpoint
+from rpc_wrapper.engine import args, binaries, flags
+from rpc_wrapper.engine.client import EngineClient
+from rpc_wrapper.engine.loadlog import LoadLog, classify
+from rpc_wrapper.errors import ConfigError, ProcessError, UpstreamError
+from rpc_wrapper.gateway.backends import BackendReport, survey
+from rpc_wrapper.gateway.proof import differences
+from rpc_wrapper.gateway.roll_call import RollCall, call_roll
+from rpc_wrapper.logs import redact
+from rpc_wrapper.planner import ModelProfile, Plan, PlanOptions, Workload, make_plan
+from rpc_wrapper.supervisor import Child, Diagnosis, Fault, FaultKind, Launch, PermanentFailure
+from rpc_wrapper.supervisor.effects import Report
+
+PROBE_TIMEOUT_S = 3.0
+SURVEY_PAUSE_S = 0.5  # between two surveys while somebody is missing
+HEALTH_PAUSE_S = 0.05
+PROGRESS_S = 0.5
+LOAD_BYTES_PER_S = 1_000_000  # a start is given up when even 8 Mbit/s would have loaded it
+LOAD_FLOOR_S = 120.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """Everything a start of llama-server needs to know; times in seconds."""
+
+    engine: binaries.Engine
+    endpoints: tuple[Endpoint, ...]
+    local_devices: tuple[Device, ...]
+    profile: ModelProfile
+    workload: Workload
+    plan_options: PlanOptions
+    server: args.ServerOptions
+    environ: Mapping[str, str]
+    wait_s: float = 120.0
+    min_backends: int | None = None
+    canary_s: float = 30.0
+    canary_deadline_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One start: what was planned over whom, how to reach it, and what its log said."""
+
+    plan: Plan
+    devices: tuple[Device, ...]
+    backends: tuple[BackendReport, ...]
+    base_url: str
+    api_key: str = field(repr=False)
+    log: LoadLog = field(default_factory=LoadLog)
+    loaded: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class LlamaServer:
+    """The effects of llama-server's life cycle (:class:`rpc_wrapper.supervisor.Effects`)."""
+
+    def __init__(self, config: ClusterConfig, http: httpx.AsyncClient) -> None:
+        self._config = config
+        self._http = http
+        self._was_ready = False
+        self.reports: tuple[BackendReport, ...] = ()
+        self.start: Start | None = None  # the newest, whether it runs or not
+        self.token_at: float | None = None  # when a token was last seen to come out, by the monotonic clock
+
+    # Before the start.
+
+    async def prepare(self, report: Report) -> Launch:
+        """Wait for the backends, plan over them, and say what to start."""
+        roll = await self._gather(report)
+        devices = self._devices(roll)
+        plan = make_plan(self._config.profile, devices, self._config.workload, self._config.plan_options)
+        report(f"planned {self._config.profile.n_layer} blocks over {len(plan.assignments)} devices")
+        return await self._launch(plan, devices, roll.usable)
+
+    async def _gather(self, report: Report) -> RollCall:
+        """Survey the backends until enough answer; before the first readiness only for `wait_s`."""
+        deadline = time.monotonic() + self._config.wait_s
+        while True:
+            self.reports = await survey(self._config.endpoints, self._http, PROBE_TIMEOUT_S)
+            roll = call_roll(self.reports, self._config.min_backends)
+            if roll.is_complete:
+                return roll
+            is_over = time.monotonic() >= deadline
+            if not self._was_ready and roll.hopeless:
+                raise PermanentFailure(ConfigError(f"{roll.sentence}; mend APP_RPC_BACKENDS or that backend"))
+            if is_over and roll.is_enough:
+                return roll
+            if is_over and not self._was_ready:
+                waited = f"waited {self._config.wait_s:g} s (APP_WAIT_S)"
+                raise PermanentFailure(ConfigError(f"{waited}: {roll.sentence}"))
+            report(roll.sentence)
+            await asyncio.sleep(SURVEY_PAUSE_S)
+
+    def _devices(self, roll: RollCall) -> tuple[Device, ...]:
+        """Number the devices as the engine will: over the endpoints in order, then its own."""
+        devices: list[Device] = []
+        for backend in roll.usable:
+            devices += backend.devices(len(devices))
+        devices += self._config.local_devices
+        if len(devices) > MAX_DEVICES:
+            raise PermanentFailure(
+                ConfigError(f"the backends expose {len(devices)} devices, the engine splits over {MAX_DEVICES} at most")
+            )
+        return tuple(devices)
+
+    async def _launch(self, plan: Plan, devices: tuple[Device, ...], backends: tuple[BackendReport, ...]) -> Launch:
+        program = self._config.engine.server
+        accepted = await asyncio.to_thread(flags.accepted_flags, program)
+        options = replace(
+            self._config.server,
+            endpoints=tuple(str(backend.endpoint) for backend in backends),
+            placement=tuple(plan.argv()),
+        )
+        argv = tuple(args.server_argv(program, options, accepted))
+        api_key = secrets.token_urlsafe(24)
+        redact.add(api_key)
+        log.info("starting: %s", shlex.join(argv))
+        self.start = start = Start(plan, devices, backends, f"http://{options.host}:{options.port}", api_key)
+        deadline_s = LOAD_FLOOR_S + self._config.profile.file_bytes / LOAD_BYTES_PER_S
+        environ = args.server_environ(self._config.environ, api_key)
+        return Launch(argv, environ, detail=start, ready_deadline_s=deadline_s)
+
+    # While it runs.
+
+    def hear(self, launch: Launch, line: str) -> None:
+        """Read the load log as it comes."""
+        log.debug("llama-server: %s", line)
+        start = start_of(launch)
+        start.log.feed(line)
+        if start.log.is_listening:
+            start.loaded.set()
+
+    async def await_ready(self, launch: Launch, child: Child, report: Report) -> str:
+        """Wait for the load, prove the plan from the load log, and see a token come out."""
+        start = start_of(launch)
+        await _reporting(start, report)
+        wrong = differences(start.plan, start.devices, start.log)
+        if wrong:
+            raise PermanentFailure(ProcessError(f"the engine did not follow the plan: {'; '.join(wrong)}"))
+        report("loaded as planned, waiting for a first token")
+        async with EngineClient(start.base_url, start.api_key) as client:
+            while not await client.is_healthy():  # noqa: ASYNC110  (it has no event to wait for)
+                await asyncio.sleep(HEALTH_PAUSE_S)
+            await client.canary(self._config.canary_deadline_s)
+        self._was_ready = True
+        self.note_token()
+        return "a token came out"
+
+    def note_token(self) -> None:
+        """Take note that a token came out just now."""
+        self.token_at = time.monotonic()
+
+    async def watch(self, launch: Launch, child: Child) -> Fault:
+        """Ask for a token whenever none was seen for a while and nobody is being served; return when none comes."""
+        start = start_of(launch)
+        async with EngineClient(start.base_url, start.api_key) as client:
+            while True:
+                while (left_s := self._idle_left_s()) > 0:  # noqa: ASYNC110  (time itself is what is awaited)
+                    await asyncio.sleep(left_s)
+                fault = await self._canary(client)
+                if fault is not None:
+                    return fault
+
+    def _idle_left_s(self) -> float:
+        since = self.token_at if self.token_at is not None else time.monotonic()
+        return max(0.0, since + self._config.canary_s - time.monotonic())
+
+    async def _canary(self, client: EngineClient) -> Fault | None:
+        began = time.monotonic()
+        try:
+            await client.canary(self._config.canary_deadline_s)
+        except UpstreamError as error:
+            if self._idle_left_s() > 0:  # somebody else's token came meanwhile: it lives, it is only busy
+                return None
+            waited_s = time.monotonic() - began
+            text = f"no token came out in {waited_s:.1f} s: {error}"
+            return Fault(FaultKind.CANARY, text, phase="idle", detected_after_s=waited_s)
+        self.note_token()
+        return None
+
+    def classify(self, lines: Sequence[str], returncode: int) -> Diagnosis:
+        """Say why it ended."""
+        failure = classify(lines, returncode)
+        return Diagnosis(failure.value, failure.advice, failure.is_permanent)
+
+
+def start_of(launch: Launch) -> Start:
+    """Return what a launch of ours carries."""
+    assert isinstance(launch.detail, Start)
+    return launch.detail
+
+
+async def _reporting(start: Start, report: Report) -> None:
+    """Wait for the load, and report each phase as it begins."""
+    while not start.loaded.is_set():
+        report(start.log.progress)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PROGRESS_S):
+                await start.loaded.wait()

@@ -1,0 +1,117 @@
+"""The architecture as a table: who may import whom, what stays pure, how long a function may get."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "rpc_wrapper"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# A package or module may import itself and what stands here; imports point down.
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "devices": {"errors"},
+    "logs": {"errors"},
+    "config": {"errors", "devices"},
+    "rpc": {"errors", "devices"},
+    "planner": {"errors", "devices"},
+    "engine": {"errors", "devices", "planner"},
+    "supervisor": {"errors", "devices", "logs"},
+    "link": {"errors", "devices", "rpc"},
+    "agent": {"errors", "devices", "logs", "config", "rpc", "engine", "supervisor", "link"},
+    "gateway": {"errors", "devices", "logs", "config", "rpc", "planner", "engine", "supervisor", "link"},
+    "cli": {"*"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+
+# I/O, clocks and chance: kept out of the modules below, so that they are tested as arithmetic.
+IMPURE = {"asyncio", "socket", "subprocess", "httpx", "fastapi", "time", "random", "os", "ssl", "threading", "psutil"}
+PURE = [
+    "errors.py",
+    "devices.py",
+    "rpc/commands.py",
+    "rpc/messages.py",
+    "rpc/connection.py",
+    "engine/args.py",
+    "engine/loadlog.py",
+    "planner/memory.py",
+    "planner/strategies.py",
+    "planner/topology.py",
+    "planner/plan.py",
+    "supervisor/events.py",
+    "supervisor/actions.py",
+    "supervisor/lifecycle.py",
+    "supervisor/restart.py",
+    "supervisor/status.py",
+    "link/frames.py",
+    "link/meter.py",
+    "link/deadline.py",
+    "link/budget.py",
+    "gateway/errors.py",
+    "gateway/fields.py",
+]
+
+
+def imports(path: Path) -> set[str]:
+    """Return every module a file imports, as dotted names."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            found.add(node.module or "")
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def part(path: Path) -> str:
+    """Return which row of the table a file belongs to."""
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path):
+    own = part(path)
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith("rpc_wrapper.")}
+    ours &= set(MAY_IMPORT)  # `from rpc_wrapper import __version__` names no module
+    allowed = MAY_IMPORT[own]
+    assert "*" in allowed or ours <= allowed | {own}, f"{own} may not import {sorted(ours - allowed - {own})}"
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_the_core_is_pure(name: str):
+    roots = {module.split(".")[0] for module in imports(PACKAGE / name)}
+    assert not roots & IMPURE
+
+
+def test_only_the_settings_and_the_command_line_read_the_environment():
+    readers = {
+        str(path.relative_to(PACKAGE))
+        for path in MODULES
+        if any(word in path.read_text() for word in ("os.environ", "os.getenv"))
+    }
+    assert readers == {"config/layers.py", "cli/options.py"}
+
+
+def functions(path: Path) -> list[tuple[str, int]]:
+    """Return every function's name and length in lines, its docstring not counted."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+            found.append((node.name, (node.end_lineno or 0) - first.lineno + 1))
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_functions_stay_short(path: Path):
+    assert [(name, lines) for name, lines in functions(path) if lines > 50] == []
+
+
+def test_the_median_function_is_short():
+    lengths = sorted(lines for path in MODULES for _, lines in functions(path))
+    assert lengths[len(lengths) // 2] <= 10
