@@ -34,6 +34,8 @@ PURE = [
     "rpc/commands.py",
     "rpc/messages.py",
     "rpc/connection.py",
+    "rpc/result.py",
+    "rpc/report.py",
     "engine/args.py",
     "engine/loadlog.py",
     "planner/memory.py",
@@ -51,6 +53,8 @@ PURE = [
     "link/budget.py",
     "gateway/errors.py",
     "gateway/fields.py",
+    "gateway/proof.py",
+    "gateway/roll_call.py",
 ]
 
 

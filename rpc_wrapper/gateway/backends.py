@@ -15,11 +15,13 @@ AGENT_TIMEOUT_S = 1.0  # no answer by then means there is no agent
 
 @dataclass(frozen=True, slots=True)
 class AgentStatus:
-    """What an agent told of its backend: its budget, and its devices in order."""
+    """What an agent told of its backend: its state, its worker's pid, its budget, its devices in order."""
 
     state: str
     budget_bytes: int | None
     device_names: tuple[str, ...] = ()
+    pid: int | None = None
+    last_exit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,13 @@ async def ask_agent(endpoint: Endpoint, client: httpx.AsyncClient) -> AgentStatu
         body = reply.json()
         budget = body.get("budget_bytes")
         names = tuple(str(name) for name in body.get("devices", ()))
-        return AgentStatus(str(body["state"]), int(budget) if budget else None, names)
+        return AgentStatus(
+            state=str(body["state"]),
+            budget_bytes=int(budget) if budget else None,
+            device_names=names,
+            pid=body.get("pid"),
+            last_exit=body.get("last_exit"),
+        )
     except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

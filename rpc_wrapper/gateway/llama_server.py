@@ -15,8 +15,8 @@ from rpc_wrapper.devices import MAX_DEVICES, Device, Endpoint
 from rpc_wrapper.engine import args, binaries, flags
 from rpc_wrapper.engine.client import EngineClient
 from rpc_wrapper.engine.loadlog import LoadLog, classify
-from rpc_wrapper.errors import ConfigError, ProcessError, UpstreamError
-from rpc_wrapper.gateway.backends import BackendReport, survey
+from rpc_wrapper.errors import ConfigError, PlanError, ProcessError, UpstreamError
+from rpc_wrapper.gateway.backends import BackendReport, ask_agent, survey
 from rpc_wrapper.gateway.proof import differences
 from rpc_wrapper.gateway.roll_call import RollCall, call_roll
 from rpc_wrapper.logs import redact
@@ -28,6 +28,7 @@ PROBE_TIMEOUT_S = 3.0
 SURVEY_PAUSE_S = 0.5  # between two surveys while somebody is missing
 HEALTH_PAUSE_S = 0.05
 PROGRESS_S = 0.5
+HEARTBEAT_S = 0.5
 LOAD_BYTES_PER_S = 1_000_000  # a start is given up when even 8 Mbit/s would have loaded it
 LOAD_FLOOR_S = 120.0
 
@@ -82,7 +83,7 @@ class LlamaServer:
         """Wait for the backends, plan over them, and say what to start."""
         roll = await self._gather(report)
         devices = self._devices(roll)
-        plan = make_plan(self._config.profile, devices, self._config.workload, self._config.plan_options)
+        plan = self._plan(devices, is_final=roll.is_complete)
         report(f"planned {self._config.profile.n_layer} blocks over {len(plan.assignments)} devices")
         return await self._launch(plan, devices, roll.usable)
 
@@ -116,6 +117,13 @@ class LlamaServer:
                 ConfigError(f"the backends expose {len(devices)} devices, the engine splits over {MAX_DEVICES} at most")
             )
         return tuple(devices)
+
+    def _plan(self, devices: tuple[Device, ...], *, is_final: bool) -> Plan:
+        """Plan over the devices; a refusal is final when nobody is missing whose memory could help."""
+        try:
+            return make_plan(self._config.profile, devices, self._config.workload, self._config.plan_options)
+        except PlanError as error:
+            raise PermanentFailure(error) if is_final else error from error
 
     async def _launch(self, plan: Plan, devices: tuple[Device, ...], backends: tuple[BackendReport, ...]) -> Launch:
         program = self._config.engine.server
@@ -165,8 +173,32 @@ class LlamaServer:
         self.token_at = time.monotonic()
 
     async def watch(self, launch: Launch, child: Child) -> Fault:
-        """Ask for a token whenever none was seen for a while and nobody is being served; return when none comes."""
+        """Return as soon as a backend is known to be lost or no token comes out any more."""
         start = start_of(launch)
+        watches = [self._watch_tokens(start), *(self._watch_worker(backend) for backend in start.backends)]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(watch) for watch in watches]
+            done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in pending:
+                task.cancel()
+        return next(iter(done)).result()
+
+    async def _watch_worker(self, backend: BackendReport) -> Fault:
+        """Ask a backend's agent again and again whether it is still the worker that we started on.
+
+        llama-server itself notices a lost worker only when it next needs it. An agent that does not answer says
+        nothing about the worker: the data path may well flow.
+        """
+        known = backend.agent.pid if backend.agent else None
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            now = await ask_agent(backend.endpoint, self._http)
+            if known is not None and now is not None and now.pid != known:
+                text = f"the worker of {backend.endpoint} has ended: {now.last_exit or 'it was restarted'}"
+                return Fault(FaultKind.EXIT, text, backend=str(backend.endpoint), detected_after_s=HEARTBEAT_S)
+
+    async def _watch_tokens(self, start: Start) -> Fault:
+        """Ask for a token whenever none was seen for a while."""
         async with EngineClient(start.base_url, start.api_key) as client:
             while True:
                 while (left_s := self._idle_left_s()) > 0:  # noqa: ASYNC110  (time itself is what is awaited)
