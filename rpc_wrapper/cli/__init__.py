@@ -6,6 +6,7 @@ import typer
 
 from rpc_wrapper.cli.config import config
 from rpc_wrapper.cli.demo import demo
+from rpc_wrapper.cli.doctor import doctor
 from rpc_wrapper.cli.probe import probe
 from rpc_wrapper.cli.run import run
 from rpc_wrapper.errors import RPCWrapperError
@@ -16,6 +17,7 @@ app.command()(run)
 app.command()(demo)
 app.command()(probe)
 app.command()(config)
+app.command()(doctor)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import rpc_wrapper
 from rpc_wrapper.agent.app import Agent
 from rpc_wrapper.agent.app import create_app as create_agent
 from rpc_wrapper.agent.worker import Worker, WorkerConfig
-from rpc_wrapper.cli.serving import Service
+from rpc_wrapper.cli.serving import Service, listen
 from rpc_wrapper.config import Settings
 from rpc_wrapper.devices import MIB
 from rpc_wrapper.engine import args, binaries, machine
@@ -44,6 +44,7 @@ def backend_service(settings: Settings, environ: Mapping[str, str], extra: tuple
             address,
             settings.port,
         )
+    listen(address, settings.port).close()  # a worker that finds its port taken only says so with exit code 0
     options = args.WorkerOptions(
         host=address,
         port=settings.port,

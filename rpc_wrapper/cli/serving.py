@@ -114,7 +114,9 @@ async def run_services(services: Sequence[Service], stop: Stop) -> None:
 
 async def _run(service: Service, listener: socket.socket, stop: Stop, failures: list[RPCWrapperError]) -> None:
     """Serve over HTTP for as long as the child's runner runs; its giving up stops everything."""
-    config = uvicorn.Config(service.app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACEFUL_S)
+    config = uvicorn.Config(
+        service.app, log_config=None, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACEFUL_S
+    )
     server = _Server(config)
     async with asyncio.TaskGroup() as tasks:
         http = tasks.create_task(server.serve(sockets=[listener]))

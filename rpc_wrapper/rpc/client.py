@@ -138,8 +138,11 @@ class Client:
         self._writer.write(b"\r\n\r\n")
         with suppress(TimeoutError):
             async with asyncio.timeout(min(HTTP_PATIENCE_S, self._timeout_s)):
-                if (await self._read()).startswith(b"HTTP/"):
+                answer = await self._read()
+                if answer.startswith(b"HTTP/"):
                     raise RemoteProtocolError("it answered in HTTP: this is the port of a web server")
+                if answer:  # a worker would not have said a word
+                    raise RemoteProtocolError(f"it answered an empty line with {answer[:24]!r}: it is no worker")
 
 
 async def connect(endpoint: Endpoint, *, timeout_s: float) -> Client:
