@@ -54,7 +54,10 @@ PURE = [
     "link/deadline.py",
     "link/budget.py",
     "gateway/errors.py",
+    "gateway/auth.py",
+    "gateway/endpoints.py",
     "gateway/fields.py",
+    "gateway/headers.py",
     "gateway/proof.py",
     "gateway/roll_call.py",
 ]

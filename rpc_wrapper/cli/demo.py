@@ -11,7 +11,7 @@ import typer
 from rpc_wrapper.cli import live
 from rpc_wrapper.cli.options import environment, load, with_settings
 from rpc_wrapper.cli.services import backend_service, demo_model, free_pairs, server_service
-from rpc_wrapper.cli.serving import Service, Stop, run_services
+from rpc_wrapper.cli.serving import Service, Stop, run_loop, run_services
 from rpc_wrapper.config import Settings
 from rpc_wrapper.devices import Endpoint
 from rpc_wrapper.engine import machine
@@ -37,7 +37,7 @@ def demo(
     if loaded.sources["model"].kind == "default":
         settings = settings.model_copy(update={"model": demo_model()})
     services = [*cluster_services(settings, backends, extra)]
-    asyncio.run(_serve(services, settings, once))
+    run_loop(_serve(services, settings, once))
 
 
 def cluster_services(settings: Settings, backends: int, extra: tuple[str, ...]) -> list[Service]:

@@ -1,6 +1,5 @@
 """``rpc-wrapper run``: be a backend, a server, or nothing, as APP_MODE says; the entrypoint of the image."""
 
-import asyncio
 import logging
 import os
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ import typer
 
 from rpc_wrapper.cli.options import environment, load, with_settings
 from rpc_wrapper.cli.services import backend_service, server_service
-from rpc_wrapper.cli.serving import Service, Stop, run_services
+from rpc_wrapper.cli.serving import Service, Stop, run_loop, run_services
 from rpc_wrapper.supervisor.init import become_init
 
 log = logging.getLogger(__name__)
@@ -31,13 +30,13 @@ def run(
     settings = loaded.settings
     if settings.mode == "none":
         print("APP_MODE is none: idling; use `docker exec` to run llama-cli and the others.", flush=True)
-        asyncio.run(idle())
+        run_loop(idle())
         return
     if settings.mode == "backend":
         service = backend_service(settings, environment(), extra)
     else:
         service = server_service(settings, environment(), extra)
-    asyncio.run(serve(service))
+    run_loop(serve(service))
 
 
 async def idle() -> None:
