@@ -2,22 +2,26 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
+import psutil
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from rpc_wrapper.agent.worker import Worker
+from rpc_wrapper.link.gate import Gate
 from rpc_wrapper.supervisor import Runner, State
 
 
 class Agent:
     """What the agent tells of one worker."""
 
-    def __init__(self, runner: Runner, worker: Worker, *, worker_id: str, budget_bytes: int) -> None:
+    def __init__(self, runner: Runner, worker: Worker, gate: Gate, *, worker_id: str, budget_bytes: int) -> None:
         self._runner = runner
         self._worker = worker
+        self.gate = gate
         self._worker_id = worker_id
         self._budget_bytes = budget_bytes
         self._began = time.monotonic()
@@ -41,17 +45,33 @@ class Agent:
             "since": snapshot.since,
             "reason": snapshot.reason,
             "pid": snapshot.pid,
+            "process": process_state(snapshot.pid),
             "agent_pid": os.getpid(),
             "budget_bytes": self._budget_bytes,
             "devices": list(self._worker.device_names),
             "restarts": snapshot.restarts,
             "last_exit": str(snapshot.last_exit) if snapshot.last_exit else None,
+            "gate": self.gate.snapshot().to_json(),
         }
+
+
+def process_state(pid: int | None) -> str | None:
+    """Return what the kernel says of a process (running, sleeping, stopped ...), None when there is none."""
+    try:
+        return str(psutil.Process(pid).status()) if pid is not None else None
+    except psutil.Error:
+        return None
 
 
 def create_app(agent: Agent) -> FastAPI:
     """Return the agent's app over a worker that somebody else runs."""
-    app = FastAPI(title="rpc-wrapper agent", docs_url=None, redoc_url=None, openapi_url=None)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with agent.gate:
+            yield
+
+    app = FastAPI(title="rpc-wrapper agent", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
 
     @app.get("/status")
     async def status() -> JSONResponse:

@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rpc_wrapper.devices import Endpoint
 from rpc_wrapper.engine import args, binaries, flags, loadlog
-from rpc_wrapper.rpc import probe
+from rpc_wrapper.link.gate import Gate
+from rpc_wrapper.rpc import ProbeState
 from rpc_wrapper.supervisor import Child, Diagnosis, Fault, Launch
 from rpc_wrapper.supervisor.effects import Report
 
@@ -31,10 +31,11 @@ class WorkerConfig:
 
 
 class Worker:
-    """The effects of a worker's life cycle (:class:`rpc_wrapper.supervisor.Effects`)."""
+    """The effects of a worker's life cycle (:class:`rpc_wrapper.supervisor.Effects`), behind its gate."""
 
-    def __init__(self, config: WorkerConfig) -> None:
+    def __init__(self, config: WorkerConfig, gate: Gate) -> None:
         self._config = config
+        self._gate = gate
         self._banner: list[str] = []  # what it prints before it listens: its devices, among others
 
     @property
@@ -48,6 +49,7 @@ class Worker:
         accepted = await asyncio.to_thread(flags.accepted_flags, program)
         argv = tuple(args.worker_argv(program, self._config.options, accepted))
         self._banner.clear()
+        self._gate.forget()
         log.info("starting: %s", shlex.join(argv))
         return Launch(
             argv,
@@ -67,11 +69,10 @@ class Worker:
 
         Its output cannot tell: into a pipe the banner is flushed with the first client only (ggml-rpc.cpp).
         """
-        endpoint = Endpoint(self._config.options.host, self._config.options.port)
         while True:
-            result = await probe(endpoint, timeout_s=PROBE_TIMEOUT_S)
-            if result.state.is_alive:
-                return f"answers on {endpoint}"
+            result = await self._gate.refresh(PROBE_TIMEOUT_S)
+            if result.state is ProbeState.OK:
+                return f"answers HELLO, RPC protocol {result.version}"
             await asyncio.sleep(PROBE_PAUSE_S)
 
     async def watch(self, launch: Launch, child: Child) -> Fault:

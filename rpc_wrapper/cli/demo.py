@@ -62,10 +62,15 @@ async def _serve(services: list[Service], settings: Settings, once: str | None) 
         async with asyncio.TaskGroup() as tasks:
             show = tasks.create_task(live.show([service.runner for service in services], url, quiet=once is not None))
             ask = tasks.create_task(_answer_once(services[0], url, once, stop)) if once is not None else None
+            failure: RPCWrapperError | None = None
             try:
                 await run_services(services, stop)
+            except RPCWrapperError as error:  # raised here, the group would wrap it
+                failure = error
             finally:
                 show.cancel()
+    if failure is not None:
+        raise failure
     if ask is not None and not ask.result():
         raise RPCWrapperError("the demo was stopped before it could answer")
 

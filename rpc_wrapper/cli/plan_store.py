@@ -8,8 +8,9 @@ import typer
 from rich.console import Console
 
 from rpc_wrapper.errors import PlanError
-from rpc_wrapper.planner import read_profile
-from rpc_wrapper.planner.report import plan_view, stored_table
+from rpc_wrapper.planner import Plan, read_profile
+from rpc_wrapper.planner.placing import check_model
+from rpc_wrapper.planner.report import plan_lines, plan_table, stored_table
 from rpc_wrapper.planner.store import PlanStore, StoredPlan
 
 DEFAULT_FOLDER = Path("~/.local/share/rpc-wrapper/plans")
@@ -23,6 +24,13 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exist
 def open_store(folder: Path) -> PlanStore:
     """Return the store in a folder, ``~`` expanded."""
     return PlanStore(folder.expanduser())
+
+
+def print_plan(plan: Plan) -> None:
+    """Print a plan as a table, with its reasons and its arguments."""
+    Console().print(plan_table(plan))
+    for line in plan_lines(plan):
+        typer.echo(line)
 
 
 def list_plans(
@@ -54,7 +62,7 @@ def show(name: Name, store: Folder = DEFAULT_FOLDER, as_json: AsJson = False) ->
     if as_json:
         typer.echo(json.dumps(stored.to_json(), indent=2, ensure_ascii=False))
     else:
-        Console().print(plan_view(stored.plan))
+        print_plan(stored.plan)
 
 
 def delete(name: Name, store: Folder = DEFAULT_FOLDER) -> None:
@@ -70,7 +78,7 @@ def validate(
     """Check that a saved plan is whole, within its budgets, and for the model given."""
     plan = open_store(store).load(name).plan
     if model is not None:
-        plan.check_model(read_profile(model))
+        check_model(plan, read_profile(model))
     typer.echo(f"{name} is valid: {plan.n_layer} blocks on {len(plan.assignments)} devices")
 
 

@@ -3,7 +3,7 @@
 import logging
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -16,13 +16,17 @@ from rpc_wrapper.agent.app import create_app as create_agent
 from rpc_wrapper.agent.worker import Worker, WorkerConfig
 from rpc_wrapper.cli.serving import Service, listen
 from rpc_wrapper.config import Settings
-from rpc_wrapper.devices import MIB
+from rpc_wrapper.devices import MIB, Endpoint
 from rpc_wrapper.engine import args, binaries, machine
 from rpc_wrapper.errors import ConfigError
 from rpc_wrapper.gateway.app import GatewayConfig
 from rpc_wrapper.gateway.app import create_app as create_gateway
 from rpc_wrapper.gateway.cluster import Cluster
+from rpc_wrapper.gateway.links import LinkConfig
 from rpc_wrapper.gateway.llama_server import ClusterConfig, LlamaServer
+from rpc_wrapper.link.deadline import Deadlines
+from rpc_wrapper.link.delay import Network
+from rpc_wrapper.link.gate import Gate, GateOptions
 from rpc_wrapper.planner import ModelProfile, PlanOptions, Strategy, Workload, read_profile
 from rpc_wrapper.supervisor import Runner
 
@@ -30,43 +34,45 @@ SMALL_CTX = 1024
 DEFAULT_CTX = 4096
 BACKEND_PORT = 50052
 LAST_PORT = 51000
+LOOPBACK = "127.0.0.1"
 
 log = logging.getLogger(__name__)
 
 
 def backend_service(settings: Settings, environ: Mapping[str, str], extra: tuple[str, ...] = ()) -> Service:
     """Return a worker and its agent; raise ConfigError or EngineError."""
-    address = ipv4_address(settings.bind)
-    if not address.startswith("127."):
+    if not is_loopback(settings.bind):
         log.warning(
-            "the worker listens on %s: ggml RPC has no authentication, whoever reaches port %d owns this process; "
-            "keep it on a private network",
-            address,
+            "lending %s:%d to the network without TLS: whoever reaches it can use this machine's memory and read the "
+            "model; keep it on a private network",
+            settings.bind,
             settings.port,
         )
-    listen(address, settings.port).close()  # a worker that finds its port taken only says so with exit code 0
+    listen(settings.bind, settings.port).close()  # a taken port is told before anything starts
+    budget_bytes = settings.mem * MIB
     options = args.WorkerOptions(
-        host=address,
-        port=settings.port,
+        host=LOOPBACK,
+        port=free_port(),
         threads=settings.threads or machine.default_threads(),
         devices=settings.device,
         extra=extra,
     )
-    engine = binaries.find_engine(settings.engine_dir)
-    worker = Worker(WorkerConfig(engine, options, args.worker_environ(environ)))
+    gate = Gate(
+        Endpoint(LOOPBACK, options.port),
+        GateOptions(host=settings.bind, port=settings.port, budget_bytes=budget_bytes),
+    )
+    worker = Worker(
+        WorkerConfig(binaries.find_engine(settings.engine_dir), options, args.worker_environ(environ)), gate
+    )
     runner = Runner(f"worker:{settings.port}", worker, stop_grace_s=settings.stop_s)
-    agent = Agent(runner, worker, worker_id=f"{socket.gethostname()}:{settings.port}", budget_bytes=settings.mem * MIB)
-    return Service(create_agent(agent), address, settings.agent_port, runner)
+    worker_id = f"{socket.gethostname()}:{settings.port}"
+    agent = Agent(runner, worker, gate, worker_id=worker_id, budget_bytes=budget_bytes)
+    return Service(create_agent(agent), settings.bind, settings.agent_port, runner)
 
 
-def ipv4_address(host: str) -> str:
-    """Return the IPv4 address of a name: all the engine can listen on (inet_addr in ggml-rpc's transport.cpp)."""
-    try:
-        return str(socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)[0][4][0])
-    except OSError:
-        raise ConfigError(
-            f"APP_BIND={host} has no IPv4 address, which the worker needs: use 0.0.0.0 or 127.0.0.1"
-        ) from None
+def is_loopback(host: str) -> bool:
+    """Tell whether an address to listen on is reachable from this machine alone."""
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def server_service(settings: Settings, environ: Mapping[str, str], extra: tuple[str, ...] = ()) -> Service:
@@ -88,6 +94,7 @@ def server_service(settings: Settings, environ: Mapping[str, str], extra: tuple[
         plan_options=plan_options(settings, profile),
         server=options,
         environ=environ,
+        links=link_config(settings),
         wait_s=settings.wait_s,
         min_backends=settings.min_backends,
         canary_s=settings.canary_s,
@@ -99,7 +106,7 @@ def server_service(settings: Settings, environ: Mapping[str, str], extra: tuple[
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with http:
+        async with http, aclosing(effects.links):
             yield
 
     app = create_gateway(gateway, Cluster(config, effects, runner), lifespan)
@@ -170,6 +177,15 @@ def parse_boundaries(text: str | None) -> tuple[tuple[int, int], ...]:
     """Parse ``0-7,8-21``, whose form the settings have checked."""
     pairs = [part.split("-") for part in (text or "").split(",") if part]
     return tuple((int(first), int(last)) for first, last in pairs)
+
+
+def link_config(settings: Settings) -> LinkConfig:
+    """Return how the links behave."""
+    return LinkConfig(
+        relay=settings.link == "relay",
+        network=Network(settings.latency_min, settings.latency_max, settings.link_mbit),
+        deadlines=Deadlines(graph_s=settings.silence_s),
+    )
 
 
 def gateway_config(settings: Settings, slots: int) -> GatewayConfig:

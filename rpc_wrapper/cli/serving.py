@@ -39,7 +39,7 @@ class _Server(uvicorn.Server):
 
 
 def run_loop(main: Coroutine[object, object, None]) -> None:
-    """Run the program's one event loop: uvloop's where there is one, which relays at a third of the cost."""
+    """Run the program's one event loop: uvloop's where there is one."""
     try:
         import uvloop
     except ImportError:  # not on every platform

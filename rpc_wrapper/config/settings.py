@@ -170,6 +170,17 @@ class Settings(BaseModel):
     )
     memory_weight: float = Field(default=0.6, ge=0, le=1, description="Strategy mixed: weight of memory against speed.")
 
+    # Links
+    link: Literal["relay", "direct"] = Field(
+        "relay", description="Relay between llama-server and each backend: measured, bounded and watched; or none."
+    )
+    latency_min: SecondsOrZero = Field(0, description="Least delay simulated per message and direction, in seconds.")
+    latency_max: SecondsOrZero = Field(0, description="Longest delay simulated per message and direction, in seconds.")
+    link_mbit: float | None = Field(None, gt=0, description="Bandwidth simulated per link and direction, in Mbit/s.")
+    silence_s: Seconds = Field(
+        30, description="Longest silence of a backend that computes, in seconds; longer for more work."
+    )
+
     # Gateway
     max_queue: int = Field(default=32, ge=0, description="Requests that may wait for a slot or a recovery.")
     queue_wait_s: Seconds = Field(default=300, description="How long a request waits in the queue, in seconds.")
@@ -206,6 +217,10 @@ class Settings(BaseModel):
         """Refuse settings that contradict each other."""
         if self.mode == "backend" and self.port == self.agent_port:
             raise ValueError(f"APP_PORT and APP_AGENT_PORT are both {self.port}: give the agent a port of its own")
+        if self.latency_max < self.latency_min:
+            raise ValueError(
+                f"APP_LATENCY_MIN={self.latency_min:g} is more than APP_LATENCY_MAX={self.latency_max:g}: set both"
+            )
         if self.boundaries is not None and self.strategy != "custom":
             raise ValueError(
                 f"APP_BOUNDARIES needs APP_STRATEGY=custom, not {self.strategy}: set it or drop the boundaries"

@@ -92,5 +92,17 @@ class Cluster:
             "listed": [str(endpoint) for endpoint in self._config.endpoints],
             "backends": [report.to_json() for report in self._server.reports],
             "plan": start.plan.to_json() if start else None,
-            "loaded": {label: asdict(held) for label, held in start.log.buffers.items()} if start else None,
+            "loaded": self._loaded(start) if start else None,
+            "links": [
+                {"endpoint": str(endpoint), "address": str(address), **meter.to_json()}
+                for endpoint, (address, meter) in self._server.links.snapshots().items()
+            ],
+        }
+
+    def _loaded(self, start: Start) -> dict[str, Any]:
+        """Return what each device really holds, under the names users know."""
+        known = {label: name for name, label in start.engine_labels().items()}
+        ours = {device.name: device.label for device in start.devices}
+        return {
+            ours[known[label]] if label in known else label: asdict(held) for label, held in start.log.buffers.items()
         }

@@ -14,11 +14,14 @@ import httpx
 from rpc_wrapper.devices import MAX_DEVICES, Device, Endpoint
 from rpc_wrapper.engine import args, binaries, flags
 from rpc_wrapper.engine.client import EngineClient
-from rpc_wrapper.engine.loadlog import LoadLog, classify
+from rpc_wrapper.engine.failure import Failure, classify
+from rpc_wrapper.engine.loadlog import LoadLog
 from rpc_wrapper.errors import ConfigError, PlanError, ProcessError, UpstreamError
 from rpc_wrapper.gateway.backends import BackendReport, ask_agent, survey
+from rpc_wrapper.gateway.links import LinkConfig, Links
 from rpc_wrapper.gateway.proof import differences
 from rpc_wrapper.gateway.roll_call import RollCall, call_roll
+from rpc_wrapper.link.events import LinkEvent, Refused, Silence
 from rpc_wrapper.logs import redact
 from rpc_wrapper.planner import ModelProfile, Plan, PlanOptions, Workload, make_plan
 from rpc_wrapper.supervisor import Child, Diagnosis, Fault, FaultKind, Launch, PermanentFailure
@@ -47,6 +50,7 @@ class ClusterConfig:
     plan_options: PlanOptions
     server: args.ServerOptions
     environ: Mapping[str, str]
+    links: LinkConfig = field(default_factory=LinkConfig)
     wait_s: float = 120.0
     min_backends: int | None = None
     canary_s: float = 30.0
@@ -60,10 +64,18 @@ class Start:
     plan: Plan
     devices: tuple[Device, ...]
     backends: tuple[BackendReport, ...]
+    addresses: Mapping[Endpoint, Endpoint]
     base_url: str
     api_key: str = field(repr=False)
     log: LoadLog = field(default_factory=LoadLog)
     loaded: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def engine_labels(self) -> dict[str, str]:
+        """Return what the engine's log calls each device, by its name: it knows links, not backends."""
+        return {device.name: self._at_link(device).label for device in self.devices}
+
+    def _at_link(self, device: Device) -> Device:
+        return replace(device, endpoint=self.addresses[device.endpoint]) if device.endpoint is not None else device
 
 
 class LlamaServer:
@@ -73,6 +85,8 @@ class LlamaServer:
         self._config = config
         self._http = http
         self._was_ready = False
+        self._news: asyncio.Queue[LinkEvent] = asyncio.Queue()
+        self.links = Links(config.links, self._news.put_nowait)
         self.reports: tuple[BackendReport, ...] = ()
         self.start: Start | None = None  # the newest, whether it runs or not
         self.token_at: float | None = None  # when a token was last seen to come out, by the monotonic clock
@@ -128,16 +142,19 @@ class LlamaServer:
     async def _launch(self, plan: Plan, devices: tuple[Device, ...], backends: tuple[BackendReport, ...]) -> Launch:
         program = self._config.engine.server
         accepted = await asyncio.to_thread(flags.accepted_flags, program)
+        addresses = await self.links.open(backends)
         options = replace(
             self._config.server,
-            endpoints=tuple(str(backend.endpoint) for backend in backends),
+            endpoints=tuple(str(addresses[backend.endpoint]) for backend in backends),
             placement=tuple(plan.argv()),
         )
         argv = tuple(args.server_argv(program, options, accepted))
         api_key = secrets.token_urlsafe(24)
         redact.add(api_key)
         log.info("starting: %s", shlex.join(argv))
-        self.start = start = Start(plan, devices, backends, f"http://{options.host}:{options.port}", api_key)
+        while not self._news.empty():  # what happened on the links before this start is no fault of it
+            self._news.get_nowait()
+        self.start = start = Start(plan, devices, backends, addresses, f"http://{options.host}:{options.port}", api_key)
         deadline_s = LOAD_FLOOR_S + self._config.profile.file_bytes / LOAD_BYTES_PER_S
         environ = args.server_environ(self._config.environ, api_key)
         return Launch(argv, environ, detail=start, ready_deadline_s=deadline_s)
@@ -156,7 +173,7 @@ class LlamaServer:
         """Wait for the load, prove the plan from the load log, and see a token come out."""
         start = start_of(launch)
         await _reporting(start, report)
-        wrong = differences(start.plan, start.devices, start.log)
+        wrong = differences(start.plan, start.engine_labels(), start.log)
         if wrong:
             raise PermanentFailure(ProcessError(f"the engine did not follow the plan: {'; '.join(wrong)}"))
         report("loaded as planned, waiting for a first token")
@@ -175,13 +192,25 @@ class LlamaServer:
     async def watch(self, launch: Launch, child: Child) -> Fault:
         """Return as soon as a backend is known to be lost or no token comes out any more."""
         start = start_of(launch)
-        watches = [self._watch_tokens(start), *(self._watch_worker(backend) for backend in start.backends)]
+        workers = (self._watch_worker(backend) for backend in start.backends)
+        watches = [self._watch_links(), self._watch_tokens(start), *workers]
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(watch) for watch in watches]
             done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in pending:
                 task.cancel()
         return next(iter(done)).result()
+
+    async def _watch_links(self) -> Fault:
+        """Wait for a link to lose its backend or to find it silent."""
+        while True:
+            event = await self._news.get()
+            if isinstance(event, Refused):
+                log.error("%s", event)
+                continue
+            kind = FaultKind.SILENCE if isinstance(event, Silence) else FaultKind.CONNECTION
+            waited_s = event.waited_s if isinstance(event, Silence) else None
+            return Fault(kind, str(event), backend=str(event.endpoint), detected_after_s=waited_s)
 
     async def _watch_worker(self, backend: BackendReport) -> Fault:
         """Ask a backend's agent again and again whether it is still the worker that we started on.
@@ -225,9 +254,11 @@ class LlamaServer:
         return None
 
     def classify(self, lines: Sequence[str], returncode: int) -> Diagnosis:
-        """Say why it ended."""
+        """Say why it ended, and which backend was lost when its link knows: the engine's own log does not say."""
         failure = classify(lines, returncode)
-        return Diagnosis(failure.value, failure.advice, failure.is_permanent)
+        news = [str(self._news.get_nowait()) for _ in range(self._news.qsize())]
+        advice = f"{news[0]}." if failure is Failure.BACKEND_LOST and news else failure.advice
+        return Diagnosis(failure.value, advice, failure.is_permanent)
 
 
 def start_of(launch: Launch) -> Start:

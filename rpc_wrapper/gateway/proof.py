@@ -1,8 +1,7 @@
 """Prove from the engine's own load log that it did what the plan says."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
-from rpc_wrapper.devices import Device
 from rpc_wrapper.engine.loadlog import LoadLog
 from rpc_wrapper.planner import Assignment, Plan
 
@@ -11,15 +10,16 @@ TOLERANCE_BYTES = 1 << 16
 TOLERANCE_SHARE = 1000
 
 
-def differences(plan: Plan, devices: Sequence[Device], log: LoadLog) -> list[str]:
+def differences(plan: Plan, labels: Mapping[str, str], log: LoadLog) -> list[str]:
     """Return one sentence per device that holds something else than planned; empty is the proof.
+
+    `labels` say what the log calls each device of the plan.
 
     Compared are the bytes of weights, which no two runs of blocks share by chance, and the blocks that have their KV
     cache there. In tensor mode the log speaks of one device made of all, so there is nothing to compare.
     """
     if log.tensor_parallel:
         return []
-    labels = {device.name: device.label for device in devices}
     return [text for part in plan.offloaded for text in _difference(part, labels[part.device], log)]
 
 

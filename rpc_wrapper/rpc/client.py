@@ -47,6 +47,10 @@ class PeerClosed(TransportError):
     """The peer closed the connection instead of answering."""
 
 
+class PeerReset(PeerClosed):
+    """The peer reset the connection: a gate does it to whom it turns away."""
+
+
 class Client:
     """One open connection to a worker; use it as an async context manager, so that it is closed at once."""
 
@@ -55,6 +59,7 @@ class Client:
         self._writer = writer
         self._timeout_s = timeout_s
         self._connection = Connection()
+        self._was_reset = False
         self._loop = asyncio.get_running_loop()
         self.rtt_s = math.inf  # the shortest round trip so far: the one that waited least for anything else
 
@@ -96,9 +101,10 @@ class Client:
         if self._connection.is_idle:
             self._writer.close()
         else:
-            with suppress(OSError):  # the socket may be gone already
-                sock = self._writer.get_extra_info("socket")
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            sock = self._writer.get_extra_info("socket")
+            if sock is not None:  # uvloop's way to say that it is gone
+                with suppress(OSError):  # asyncio's
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             self._writer.transport.abort()
         with suppress(OSError):
             await self._writer.wait_closed()
@@ -111,6 +117,8 @@ class Client:
                 reply = await self._next_reply()
         except TimeoutError:
             raise ReadTimeout(f"it is connected but silent in {name} for {timeout_s:g} s") from None
+        if reply is None and self._was_reset:
+            raise PeerReset(f"it reset the connection instead of answering {name}")
         if reply is None:
             raise PeerClosed(f"it closed the connection instead of answering {name}")
         assert isinstance(reply, expected)
@@ -126,6 +134,7 @@ class Client:
         try:
             return await self._reader.read(4096)
         except (ConnectionResetError, BrokenPipeError):
+            self._was_reset = True
             return b""
         except OSError as exc:
             raise TransportError(f"the connection broke: {exc.strerror or exc}") from exc
@@ -215,6 +224,8 @@ async def _old_version(endpoint: Endpoint, timeout_s: float) -> ProtocolVersion:
     async with await connect(endpoint, timeout_s=timeout_s) as client:
         try:
             return await client.old_hello()
+        except PeerReset as exc:
+            raise TransportError("it resets connections on HELLO: its worker is not up, or it turns us away") from exc
         except PeerClosed as exc:
             raise RemoteProtocolError(
                 f"it closes the connection on HELLO: no RPC server, or one far from protocol {PINNED}"

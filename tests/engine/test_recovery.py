@@ -30,7 +30,8 @@ def test_a_killed_child_comes_back(tmp_path: Path, program: str):
         seen = cluster.get("/cluster").json()
         assert seen["restarts"] == 1
         assert history(cluster).count("ready") == 2
-        assert any("SIGKILL" in entry["text"] for entry in seen["history"]), seen["history"]
+        culprit = "SIGKILL" if program == "llama-server" else seen["backends"][0]["endpoint"]
+        assert any(culprit in entry["text"] for entry in seen["history"]), seen["history"]
 
 
 def argv_port(argv: list[str]) -> str:

@@ -1,0 +1,126 @@
+"""Make a private CA and certificates for the machines of one cluster; each serves for both ends of a connection."""
+
+import contextlib
+import datetime
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from rpc_wrapper.errors import ConfigError
+
+CA_NAME = "rpc-wrapper CA"
+_CLOCK_SKEW = datetime.timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A certificate and its private key."""
+
+    cert: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    def write(self, directory: Path, stem: str) -> tuple[Path, Path]:
+        """Write ``stem.crt`` and ``stem.key``, the key for its owner only; return both paths."""
+        cert, key = directory / f"{stem}.crt", directory / f"{stem}.key"
+        with contextlib.suppress(FileNotFoundError):
+            key.unlink()  # an existing file would keep its wider rights
+        with os.fdopen(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(
+                self.key.private_bytes(
+                    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+                )
+            )
+        cert.write_bytes(self.cert.public_bytes(serialization.Encoding.PEM))
+        return cert, key
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """From when to when a certificate counts, in UTC."""
+
+    start: datetime.datetime
+    end: datetime.datetime
+
+    @classmethod
+    def days(cls, count: int, now: datetime.datetime) -> "Validity":
+        """Begin an hour ago, for clocks that differ, and end ``count`` days from now."""
+        return cls(now - _CLOCK_SKEW, now + datetime.timedelta(days=count))
+
+
+def make_ca(validity: Validity) -> Pair:
+    """Make a CA that can sign certificates and nothing else."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = _builder(CA_NAME, CA_NAME, key, validity)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(_key_usage(signs_certificates=True), critical=True)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    return Pair(builder.sign(key, hashes.SHA256()), key)
+
+
+def make_leaf(ca: Pair, host: str, validity: Validity) -> Pair:
+    """Make a certificate for one host name or address, signed by ``ca``."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = _builder(host, CA_NAME, key, validity)
+    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.key.public_key())
+    builder = builder.add_extension(x509.SubjectAlternativeName([_name_of(host)]), critical=False)
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    builder = builder.add_extension(_key_usage(signs_certificates=False), critical=True)
+    builder = builder.add_extension(usage, critical=False)
+    builder = builder.add_extension(issuer, critical=False)
+    return Pair(builder.sign(ca.key, hashes.SHA256()), key)
+
+
+def read_ca(directory: Path) -> Pair:
+    """Read a CA that was written as ``ca``; raise ConfigError when one of its files is missing or unreadable."""
+    try:
+        cert = x509.load_pem_x509_certificate((directory / "ca.crt").read_bytes())
+        key = serialization.load_pem_private_key((directory / "ca.key").read_bytes(), password=None)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the CA in {directory} cannot be read ({error}): name another folder") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ConfigError(f"{directory / 'ca.key'} is not a key of ours: name another folder")
+    return Pair(cert, key)
+
+
+def _builder(subject: str, issuer: str, key: ec.EllipticCurvePrivateKey, validity: Validity) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(_common_name(subject))
+        .issuer_name(_common_name(issuer))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(validity.start)
+        .not_valid_after(validity.end)
+    )
+
+
+def _common_name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _name_of(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )

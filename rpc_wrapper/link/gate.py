@@ -1,0 +1,296 @@
+"""The gate: the only way to a worker from outside. The worker listens on loopback, the gate on the network.
+
+A worker serves one client, waits for ever and believes every size it reads. The gate answers probes in its place, lets
+one llama-server in at a time, holds it to the memory budget, drops who never finishes a handshake, and says why.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from rpc_wrapper.devices import Endpoint
+from rpc_wrapper.errors import TransportError
+from rpc_wrapper.link import sockets
+from rpc_wrapper.link.budget import Budget
+from rpc_wrapper.link.conversation import Conversation
+from rpc_wrapper.link.deadline import Deadlines
+from rpc_wrapper.link.end import End
+from rpc_wrapper.link.events import LinkEvent, Lost
+from rpc_wrapper.link.lease import Lease
+from rpc_wrapper.link.lobby import Lobby, WorkerFacts
+from rpc_wrapper.link.meter import Meter, MeterSnapshot
+from rpc_wrapper.link.session import Session, SessionOptions
+from rpc_wrapper.link.tls import explain
+from rpc_wrapper.rpc import ProbeResult, ProbeState, probe
+from rpc_wrapper.rpc.messages import DeviceMemoryReply
+
+log = logging.getLogger(__name__)
+
+_LOG_INTERVAL_S = 1.0  # of refusals: a port scan must not fill the disk
+
+
+@dataclass(frozen=True, slots=True)
+class GateOptions:
+    """How a gate behaves; with a ``context`` only TLS gets in.
+
+    ``hello_timeout_s`` is for the handshakes, ``guest_timeout_s`` for a whole visit that never needs the worker,
+    ``handover_s`` for the wait until the holder's previous connection has left the worker, ``lease_s`` for the pauses
+    between its connections. ``max_guests`` bounds how many visit at once, the holder's own connections not counted in.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    budget_bytes: int | None = None
+    context: ssl.SSLContext | None = None
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    hello_timeout_s: float = 5.0
+    guest_timeout_s: float = 30.0
+    handover_s: float = 10.0
+    lease_s: float = 10.0
+    max_guests: int = 256
+
+
+class Refusal(StrEnum):
+    """Why somebody was turned away."""
+
+    BUSY = "busy"
+    NOT_READY = "not ready"
+    CROWDED = "crowded"
+    NOT_RPC = "not RPC"
+    TOO_SLOW = "too slow"
+    HANDSHAKE = "handshake"
+
+
+@dataclass(frozen=True, slots=True)
+class GateSnapshot:
+    """The gate at one moment; ``refusals`` counts by reason, ``holder`` is the address of the llama-server inside."""
+
+    holder: str | None
+    held_s: float
+    guests: int
+    refusals: Mapping[Refusal, int]
+    meter: MeterSnapshot
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self) | {"meter": self.meter.to_json()}
+
+
+class Gate:
+    """Own a worker's address; call :meth:`refresh` once the worker answers, :meth:`forget` when it is gone."""
+
+    def __init__(
+        self, worker: Endpoint, options: GateOptions, on_event: Callable[[LinkEvent], None] | None = None
+    ) -> None:
+        self._worker = worker
+        self._options = options
+        self._on_event = on_event or (lambda event: None)
+        self._budget = Budget(options.budget_bytes)
+        self._meter = Meter()
+        self._lease = Lease(options.lease_s)
+        self._turn = asyncio.Lock()  # the worker serves one connection at a time, ours among them
+        self._numbers = itertools.count()
+        self._facts: WorkerFacts | None = None
+        self._guests = 0
+        self._refusals = _Refusals()
+        self._listener: socket.socket | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> "Gate":
+        await self.start()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.aclose()
+
+    async def start(self) -> Endpoint:
+        """Listen; return where. Raise ConnectError when the port is taken."""
+        if self._listener is None:
+            self._listener = sockets.listen(self._options.host, self._options.port)
+            self._serving = asyncio.get_running_loop().create_task(sockets.accept(self._listener, self._receive))
+        return Endpoint(self._options.host, self._listener.getsockname()[1])
+
+    async def aclose(self) -> None:
+        """Close the port and cut every connection."""
+        serving, self._serving = self._serving, None
+        if serving is not None:
+            serving.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await serving
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    async def refresh(self, timeout_s: float = 5.0) -> ProbeResult:
+        """Ask the worker who it is, between two clients; until it answered once, everybody is turned away."""
+        async with self._turn:
+            result = await probe(self._worker, timeout_s=timeout_s)
+        if result.state is ProbeState.OK and result.version is not None:
+            memory = [DeviceMemoryReply(device.free_bytes, device.total_bytes) for device in result.devices]
+            for device, reported in enumerate(memory):
+                self._budget.clamp(device, reported)  # in order: it settles their shares
+            self._facts = WorkerFacts(result.version, len(memory), lambda device: self._memory(device, memory[device]))
+        return result
+
+    def forget(self) -> None:
+        """Turn everybody away until the next :meth:`refresh`: the worker is gone."""
+        self._facts = None
+
+    def snapshot(self) -> GateSnapshot:
+        """Return who is inside, who was turned away, and the figures of the traffic."""
+        now = asyncio.get_running_loop().time()
+        return GateSnapshot(
+            holder=self._lease.holder(now),
+            held_s=self._lease.held_s(now),
+            guests=self._guests,
+            refusals=dict(self._refusals.counts),
+            meter=self._meter.snapshot(now, self._budget.allocated_bytes),
+        )
+
+    def _memory(self, device: int, idle: DeviceMemoryReply) -> DeviceMemoryReply:
+        used = self._budget.allocated_bytes.get(device, 0)
+        return self._budget.clamp(device, DeviceMemoryReply(max(idle.free_bytes - used, 0), idle.total_bytes))
+
+    async def _receive(self, sock: socket.socket) -> None:
+        """Carry one connection from its first byte to its last."""
+        try:
+            peer = str(sock.getpeername()[0])
+        except OSError:
+            return  # it left before we looked
+        guest = _Guest()
+        try:
+            if await self._visit(peer, sock, guest):
+                await self._let_in(peer, guest)
+        except _TurnedAway as refusal:
+            self._refusals.add(peer, refusal)
+        finally:
+            guest.end.abort()
+            await guest.end.closed.wait()
+
+    async def _visit(self, peer: str, sock: socket.socket, guest: "_Guest") -> bytes:
+        self._guests += 1
+        try:
+            return await self._welcome(peer, sock, guest)
+        finally:
+            self._guests -= 1
+
+    async def _welcome(self, peer: str, sock: socket.socket, guest: "_Guest") -> bytes:
+        """Return the first bytes meant for the worker; none when the guest left without needing it."""
+        if self._guests > self._options.max_guests and peer != self._lease.holder(asyncio.get_running_loop().time()):
+            raise _TurnedAway(Refusal.CROWDED, f"{self._options.max_guests} others are at the door already")
+        if self._facts is None:
+            raise _TurnedAway(Refusal.NOT_READY, "the worker is not up")
+        sockets.tune(sock, self._options.deadlines.longest_s)
+        guest.lobby = Lobby(self._facts)
+        try:
+            async with asyncio.timeout(self._options.hello_timeout_s):
+                await asyncio.get_running_loop().connect_accepted_socket(
+                    lambda: guest.end, sock, ssl=self._options.context
+                )
+                await guest.greeted.wait()
+            async with asyncio.timeout(self._options.guest_timeout_s):
+                return await guest.opening
+        except TimeoutError:
+            stage = "stayed without asking for anything" if guest.greeted.is_set() else "never finished its handshake"
+            raise _TurnedAway(Refusal.TOO_SLOW, f"it {stage}") from None
+        except OSError as error:
+            raise _TurnedAway(Refusal.HANDSHAKE, explain(error)) from None
+
+    async def _let_in(self, peer: str, guest: "_Guest") -> None:
+        loop = asyncio.get_running_loop()
+        if not self._lease.take(peer, loop.time()):
+            holder = self._lease.holder(loop.time())
+            raise _TurnedAway(Refusal.BUSY, f"the worker is serving {holder}: wait, or use another backend")
+        try:
+            async with asyncio.timeout(self._options.handover_s) as handover, self._turn:
+                handover.reschedule(None)
+                await self._carry(guest)
+        except TimeoutError:
+            raise _TurnedAway(Refusal.BUSY, "its previous connection has not left the worker") from None
+        finally:
+            self._lease.leave(loop.time())
+
+    async def _carry(self, guest: "_Guest") -> None:
+        loop, options = asyncio.get_running_loop(), self._options
+        self._meter.connections += 1
+        try:
+            backend = await sockets.connect(
+                self._worker, timeout_s=options.hello_timeout_s, user_timeout_s=options.deadlines.longest_s
+            )
+            conversation = Conversation(
+                self._worker, next(self._numbers), self._budget, self._meter, options.deadlines, loop.time()
+            )
+            session = Session(conversation, SessionOptions(self._on_event, linger_s=None), guest.end)
+            reason = await session.run(backend, opening=guest.opening.result())
+        except (OSError, TransportError) as error:
+            reason = explain(error)
+        finally:
+            self._meter.connections -= 1
+        if reason is not None:
+            self._on_event(Lost(self._worker, reason))
+
+
+class _TurnedAway(Exception):
+    """A guest must leave; the message is a clause."""
+
+    def __init__(self, refusal: Refusal, reason: str) -> None:
+        super().__init__(reason)
+        self.refusal = refusal
+
+
+class _Guest:
+    """A connection in the lobby."""
+
+    def __init__(self) -> None:
+        self.end = End(self._said, self._left)
+        self.lobby: Lobby | None = None
+        self.greeted = asyncio.Event()
+        self.opening: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def _said(self, data: bytes) -> None:
+        if self.lobby is None or self.opening.done():
+            return
+        visit = self.lobby.receive(data)
+        self.end.write([visit.answers])
+        if self.lobby.is_greeted:
+            self.greeted.set()
+        if visit.error:
+            self.greeted.set()
+            self.opening.set_exception(_TurnedAway(Refusal.NOT_RPC, visit.error))
+        elif visit.opening:
+            self.end.brake()  # until the session takes over
+            self.opening.set_result(visit.opening)
+
+    def _left(self, error: Exception | None) -> None:
+        self.greeted.set()
+        if not self.opening.done():
+            self.opening.set_result(b"")
+
+
+class _Refusals:
+    """Count who was turned away and why; log it, but not a flood of it."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[Refusal] = Counter()
+        self._logged_at = float("-inf")
+        self._unlogged = 0
+
+    def add(self, peer: str, reason: _TurnedAway) -> None:
+        """Note one refusal."""
+        self.counts[reason.refusal] += 1
+        now = asyncio.get_running_loop().time()
+        if now - self._logged_at < _LOG_INTERVAL_S:
+            self._unlogged += 1
+            return
+        also = f" (and {self._unlogged} others before it)" if self._unlogged else ""
+        level = logging.INFO if reason.refusal is Refusal.NOT_READY else logging.WARNING  # every start has some
+        log.log(level, "turned away %s: %s%s", peer, reason, also)
+        self._logged_at, self._unlogged = now, 0
