@@ -7,8 +7,11 @@ import typer
 from rpc_wrapper.cli.config import config
 from rpc_wrapper.cli.demo import demo
 from rpc_wrapper.cli.doctor import doctor
+from rpc_wrapper.cli.inspect import inspect
+from rpc_wrapper.cli.plan import plan
 from rpc_wrapper.cli.probe import probe
 from rpc_wrapper.cli.run import run
+from rpc_wrapper.cli.truncate import truncate
 from rpc_wrapper.errors import RPCWrapperError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -18,6 +21,9 @@ app.command()(demo)
 app.command()(probe)
 app.command()(config)
 app.command()(doctor)
+app.command()(inspect)
+app.command()(truncate)
+app.add_typer(plan, name="plan")
 
 
 def main() -> None:

@@ -1,8 +1,10 @@
 """``rpc-wrapper demo``: a whole cluster on this machine, without Docker."""
 
 import asyncio
+import json
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 import httpx
@@ -16,6 +18,7 @@ from rpc_wrapper.config import Settings
 from rpc_wrapper.devices import Endpoint
 from rpc_wrapper.engine import machine
 from rpc_wrapper.errors import RPCWrapperError
+from rpc_wrapper.gateway.llama_server import start_of
 
 DEMO_MEM_MIB = 2048
 ANSWER_TIMEOUT_S = 600.0
@@ -28,6 +31,7 @@ def demo(
     host: Annotated[str, typer.Option(help="Address of the gateway.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the gateway.")] = 8080,
     once: Annotated[str | None, typer.Option(metavar="PROMPT", help="Answer this prompt and exit.")] = None,
+    reveal_engine: Annotated[Path | None, typer.Option(hidden=True)] = None,
     engine_args: Annotated[list[str] | None, typer.Argument(metavar="-- ENGINE_ARGS...")] = None,
 ) -> None:
     """Start workers, server and gateway here, and print a curl line that talks to them."""
@@ -37,7 +41,7 @@ def demo(
     if loaded.sources["model"].kind == "default":
         settings = settings.model_copy(update={"model": demo_model()})
     services = [*cluster_services(settings, backends, extra)]
-    run_loop(_serve(services, settings, once))
+    run_loop(_serve(services, settings, once, reveal_engine))
 
 
 def cluster_services(settings: Settings, backends: int, extra: tuple[str, ...]) -> list[Service]:
@@ -56,12 +60,13 @@ def cluster_services(settings: Settings, backends: int, extra: tuple[str, ...]) 
     return [server_service(settings.model_copy(update=served), environ, extra), *workers]
 
 
-async def _serve(services: list[Service], settings: Settings, once: str | None) -> None:
+async def _serve(services: list[Service], settings: Settings, once: str | None, reveal: Path | None) -> None:
     url = f"http://{settings.bind}:{settings.port}"
     with Stop().on_signals() as stop:
         async with asyncio.TaskGroup() as tasks:
             show = tasks.create_task(live.show([service.runner for service in services], url, quiet=once is not None))
             ask = tasks.create_task(_answer_once(services[0], url, once, stop)) if once is not None else None
+            tell = tasks.create_task(_reveal(services[0], reveal)) if reveal is not None else None
             failure: RPCWrapperError | None = None
             try:
                 await run_services(services, stop)
@@ -69,6 +74,8 @@ async def _serve(services: list[Service], settings: Settings, once: str | None) 
                 failure = error
             finally:
                 show.cancel()
+                if tell is not None:
+                    tell.cancel()
     if failure is not None:
         raise failure
     if ask is not None and not ask.result():
@@ -88,3 +95,14 @@ async def _answer_once(server: Service, url: str, prompt: str, stop: Stop) -> bo
         return False
     finally:
         stop.requested.set()
+
+
+async def _reveal(server: Service, file: Path) -> None:
+    """Write where llama-server itself answers, and its key, for benchmarks that compare the gateway with it."""
+    start = start_of(await server.runner.ensure_ready(ANSWER_TIMEOUT_S))
+    await asyncio.to_thread(_write_private, file, json.dumps({"base_url": start.base_url, "api_key": start.api_key}))
+
+
+def _write_private(file: Path, text: str) -> None:
+    file.touch(mode=0o600)
+    file.write_text(text)
