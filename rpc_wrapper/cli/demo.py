@@ -18,7 +18,7 @@ from rpc_wrapper.config import Settings
 from rpc_wrapper.devices import Endpoint
 from rpc_wrapper.engine import machine
 from rpc_wrapper.errors import RPCWrapperError
-from rpc_wrapper.gateway.llama_server import start_of
+from rpc_wrapper.gateway.start import start_of
 
 DEMO_MEM_MIB = 2048
 ANSWER_TIMEOUT_S = 600.0

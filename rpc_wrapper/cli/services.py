@@ -23,7 +23,8 @@ from rpc_wrapper.gateway.app import GatewayConfig
 from rpc_wrapper.gateway.app import create_app as create_gateway
 from rpc_wrapper.gateway.cluster import Cluster
 from rpc_wrapper.gateway.links import LinkConfig
-from rpc_wrapper.gateway.llama_server import ClusterConfig, LlamaServer
+from rpc_wrapper.gateway.llama_server import LlamaServer
+from rpc_wrapper.gateway.start import ClusterConfig
 from rpc_wrapper.link.deadline import Deadlines
 from rpc_wrapper.link.delay import Network
 from rpc_wrapper.link.gate import Gate, GateOptions
@@ -97,11 +98,13 @@ def server_service(settings: Settings, environ: Mapping[str, str], extra: tuple[
         links=link_config(settings),
         wait_s=settings.wait_s,
         min_backends=settings.min_backends,
+        rejoin=settings.rejoin,
         canary_s=settings.canary_s,
     )
     http = httpx.AsyncClient(trust_env=False)
     effects = LlamaServer(config, http)
     runner = Runner("llama-server", effects, stop_grace_s=settings.stop_s)
+    effects.on_newcomer = runner.restart
     gateway = gateway_config(settings, options.n_parallel)
 
     @asynccontextmanager

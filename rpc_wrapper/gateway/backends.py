@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import httpx
@@ -10,6 +10,7 @@ import httpx
 from rpc_wrapper.devices import MIB, Device, Endpoint
 from rpc_wrapper.rpc import ProbeResult, ProbeState, probe
 
+PROBE_TIMEOUT_S = 3.0
 AGENT_TIMEOUT_S = 1.0  # no answer by then means there is no agent
 
 
@@ -145,3 +146,13 @@ async def _survey_one(listed: Endpoint, client: httpx.AsyncClient, timeout_s: fl
 async def _report(listed: Endpoint, address: Endpoint, client: httpx.AsyncClient, timeout_s: float) -> BackendReport:
     result, agent = await asyncio.gather(probe(address, timeout_s=timeout_s), ask_agent(address, client))
     return BackendReport(listed, address, result, agent)
+
+
+async def newcomers(
+    listed: Sequence[Endpoint], known: Collection[Endpoint], client: httpx.AsyncClient, timeout_s: float
+) -> tuple[BackendReport, ...]:
+    """Return the usable backends at listed names and addresses that are not known yet; the known are left in peace."""
+    resolved = await asyncio.gather(*(resolve(endpoint) for endpoint in listed))
+    fresh = [(name, at) for name, found in zip(listed, resolved, strict=True) for at in found if at not in known]
+    reports = await asyncio.gather(*(_report(name, address, client, timeout_s) for name, address in fresh))
+    return tuple(report for report in reports if report.is_usable)

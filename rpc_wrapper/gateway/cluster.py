@@ -1,14 +1,14 @@
 """The cluster as the gateway sees it: llama-server's runner and the backends under it, behind one Protocol."""
 
 import asyncio
-import time
 from dataclasses import asdict
 from typing import Any
 
 from rpc_wrapper import __version__
 from rpc_wrapper.engine.client import EngineClient
 from rpc_wrapper.errors import NotReady, UpstreamError
-from rpc_wrapper.gateway.llama_server import ClusterConfig, LlamaServer, Start, start_of
+from rpc_wrapper.gateway.llama_server import LlamaServer
+from rpc_wrapper.gateway.start import ClusterConfig, Start, start_of
 from rpc_wrapper.gateway.upstream import Readiness, Target
 from rpc_wrapper.supervisor import Runner, State
 
@@ -36,7 +36,7 @@ class Cluster:
 
     def note_token(self) -> None:
         """Take note that a client's request just produced a token."""
-        self._server.note_token()
+        self._server.pulse.beat()
 
     async def restart(self, reason: str) -> None:
         """Ask for an orderly restart."""
@@ -49,13 +49,9 @@ class Cluster:
         except NotReady as error:
             return Readiness(False, str(error))
         async with self._proving:
-            if self._has_proof():
+            if self._server.pulse.age_s < self._config.canary_s:
                 return Readiness(True)
             return await self._prove(start)
-
-    def _has_proof(self) -> bool:
-        token_at = self._server.token_at
-        return token_at is not None and time.monotonic() - token_at < self._config.canary_s
 
     async def _prove(self, start: Start) -> Readiness:
         async with EngineClient(start.base_url, start.api_key) as client:
@@ -63,7 +59,7 @@ class Cluster:
                 await client.canary(READY_PROOF_S)
             except UpstreamError as error:
                 return Readiness(False, f"the engine runs, but no token came out: {error}")
-        self._server.note_token()
+        self._server.pulse.beat()
         return Readiness(True)
 
     def progress(self) -> dict[str, Any]:

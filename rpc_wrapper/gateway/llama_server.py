@@ -6,76 +6,35 @@ import logging
 import secrets
 import shlex
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 
 import httpx
 
-from rpc_wrapper.devices import MAX_DEVICES, Device, Endpoint
-from rpc_wrapper.engine import args, binaries, flags
+from rpc_wrapper.devices import MAX_DEVICES, Device
+from rpc_wrapper.engine import args, flags
 from rpc_wrapper.engine.client import EngineClient
 from rpc_wrapper.engine.failure import Failure, classify
-from rpc_wrapper.engine.loadlog import LoadLog
-from rpc_wrapper.errors import ConfigError, PlanError, ProcessError, UpstreamError
-from rpc_wrapper.gateway.backends import BackendReport, ask_agent, survey
-from rpc_wrapper.gateway.links import LinkConfig, Links
+from rpc_wrapper.errors import ConfigError, PlanError, ProcessError, RPCWrapperError
+from rpc_wrapper.gateway.backends import PROBE_TIMEOUT_S, BackendReport, survey
+from rpc_wrapper.gateway.links import Links
 from rpc_wrapper.gateway.proof import differences
 from rpc_wrapper.gateway.roll_call import RollCall, call_roll
-from rpc_wrapper.link.events import LinkEvent, Refused, Silence
+from rpc_wrapper.gateway.start import ClusterConfig, Start, start_of
+from rpc_wrapper.gateway.watches import Pulse, Watches
+from rpc_wrapper.link.events import LinkEvent
 from rpc_wrapper.logs import redact
-from rpc_wrapper.planner import ModelProfile, Plan, PlanOptions, Workload, make_plan
-from rpc_wrapper.supervisor import Child, Diagnosis, Fault, FaultKind, Launch, PermanentFailure
+from rpc_wrapper.planner import Plan, make_plan
+from rpc_wrapper.supervisor import Child, Diagnosis, Fault, Launch, PermanentFailure
 from rpc_wrapper.supervisor.effects import Report
 
-PROBE_TIMEOUT_S = 3.0
 SURVEY_PAUSE_S = 0.5  # between two surveys while somebody is missing
 HEALTH_PAUSE_S = 0.05
 PROGRESS_S = 0.5
-HEARTBEAT_S = 0.5
 LOAD_BYTES_PER_S = 1_000_000  # a start is given up when even 8 Mbit/s would have loaded it
 LOAD_FLOOR_S = 120.0
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterConfig:
-    """Everything a start of llama-server needs to know; times in seconds."""
-
-    engine: binaries.Engine
-    endpoints: tuple[Endpoint, ...]
-    local_devices: tuple[Device, ...]
-    profile: ModelProfile
-    workload: Workload
-    plan_options: PlanOptions
-    server: args.ServerOptions
-    environ: Mapping[str, str]
-    links: LinkConfig = field(default_factory=LinkConfig)
-    wait_s: float = 120.0
-    min_backends: int | None = None
-    canary_s: float = 30.0
-    canary_deadline_s: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """One start: what was planned over whom, how to reach it, and what its log said."""
-
-    plan: Plan
-    devices: tuple[Device, ...]
-    backends: tuple[BackendReport, ...]
-    addresses: Mapping[Endpoint, Endpoint]
-    base_url: str
-    api_key: str = field(repr=False)
-    log: LoadLog = field(default_factory=LoadLog)
-    loaded: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def engine_labels(self) -> dict[str, str]:
-        """Return what the engine's log calls each device, by its name: it knows links, not backends."""
-        return {device.name: self._at_link(device).label for device in self.devices}
-
-    def _at_link(self, device: Device) -> Device:
-        return replace(device, endpoint=self.addresses[device.endpoint]) if device.endpoint is not None else device
 
 
 class LlamaServer:
@@ -87,9 +46,14 @@ class LlamaServer:
         self._was_ready = False
         self._news: asyncio.Queue[LinkEvent] = asyncio.Queue()
         self.links = Links(config.links, self._news.put_nowait)
+        self.pulse = Pulse()
+        self.on_newcomer: Callable[[str], None] = log.info  # whoever owns the life cycle puts its restart here
+        self._watches = Watches(config, http, self._news, self.pulse, self._tell_newcomer)
         self.reports: tuple[BackendReport, ...] = ()
         self.start: Start | None = None  # the newest, whether it runs or not
-        self.token_at: float | None = None  # when a token was last seen to come out, by the monotonic clock
+
+    def _tell_newcomer(self, reason: str) -> None:
+        self.on_newcomer(reason)
 
     # Before the start.
 
@@ -172,7 +136,7 @@ class LlamaServer:
     async def await_ready(self, launch: Launch, child: Child, report: Report) -> str:
         """Wait for the load, prove the plan from the load log, and see a token come out."""
         start = start_of(launch)
-        await _reporting(start, report)
+        await self._unless_a_link_fails(_loaded(start, report))
         wrong = differences(start.plan, start.engine_labels(), start.log)
         if wrong:
             raise PermanentFailure(ProcessError(f"the engine did not follow the plan: {'; '.join(wrong)}"))
@@ -180,78 +144,29 @@ class LlamaServer:
         async with EngineClient(start.base_url, start.api_key) as client:
             while not await client.is_healthy():  # noqa: ASYNC110  (it has no event to wait for)
                 await asyncio.sleep(HEALTH_PAUSE_S)
-            await client.canary(self._config.canary_deadline_s)
+            await self._unless_a_link_fails(client.canary(self._config.canary_deadline_s))
         self._was_ready = True
-        self.note_token()
+        self.pulse.beat()
         return "a token came out"
 
-    def note_token(self) -> None:
-        """Take note that a token came out just now."""
-        self.token_at = time.monotonic()
+    async def _unless_a_link_fails(self, work: Coroutine[object, object, object]) -> None:
+        """Await `work`; raise ProcessError when a link loses its backend, or finds it silent, before it is done."""
+        fault = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                working, failing = group.create_task(work), group.create_task(self._watches.links())
+                await asyncio.wait([working, failing], return_when=asyncio.FIRST_COMPLETED)
+                fault = failing.result() if failing.done() and not working.done() else None
+                working.cancel()
+                failing.cancel()
+        except* RPCWrapperError as errors:
+            raise errors.exceptions[0] from None
+        if fault is not None:
+            raise ProcessError(fault.text)
 
     async def watch(self, launch: Launch, child: Child) -> Fault:
         """Return as soon as a backend is known to be lost or no token comes out any more."""
-        start = start_of(launch)
-        workers = (self._watch_worker(backend) for backend in start.backends)
-        watches = [self._watch_links(), self._watch_tokens(start), *workers]
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(watch) for watch in watches]
-            done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in pending:
-                task.cancel()
-        return next(iter(done)).result()
-
-    async def _watch_links(self) -> Fault:
-        """Wait for a link to lose its backend or to find it silent."""
-        while True:
-            event = await self._news.get()
-            if isinstance(event, Refused):
-                log.error("%s", event)
-                continue
-            kind = FaultKind.SILENCE if isinstance(event, Silence) else FaultKind.CONNECTION
-            waited_s = event.waited_s if isinstance(event, Silence) else None
-            return Fault(kind, str(event), backend=str(event.endpoint), detected_after_s=waited_s)
-
-    async def _watch_worker(self, backend: BackendReport) -> Fault:
-        """Ask a backend's agent again and again whether it is still the worker that we started on.
-
-        llama-server itself notices a lost worker only when it next needs it. An agent that does not answer says
-        nothing about the worker: the data path may well flow.
-        """
-        known = backend.agent.pid if backend.agent else None
-        while True:
-            await asyncio.sleep(HEARTBEAT_S)
-            now = await ask_agent(backend.endpoint, self._http)
-            if known is not None and now is not None and now.pid != known:
-                text = f"the worker of {backend.endpoint} has ended: {now.last_exit or 'it was restarted'}"
-                return Fault(FaultKind.EXIT, text, backend=str(backend.endpoint), detected_after_s=HEARTBEAT_S)
-
-    async def _watch_tokens(self, start: Start) -> Fault:
-        """Ask for a token whenever none was seen for a while."""
-        async with EngineClient(start.base_url, start.api_key) as client:
-            while True:
-                while (left_s := self._idle_left_s()) > 0:  # noqa: ASYNC110  (time itself is what is awaited)
-                    await asyncio.sleep(left_s)
-                fault = await self._canary(client)
-                if fault is not None:
-                    return fault
-
-    def _idle_left_s(self) -> float:
-        since = self.token_at if self.token_at is not None else time.monotonic()
-        return max(0.0, since + self._config.canary_s - time.monotonic())
-
-    async def _canary(self, client: EngineClient) -> Fault | None:
-        began = time.monotonic()
-        try:
-            await client.canary(self._config.canary_deadline_s)
-        except UpstreamError as error:
-            if self._idle_left_s() > 0:  # somebody else's token came meanwhile: it lives, it is only busy
-                return None
-            waited_s = time.monotonic() - began
-            text = f"no token came out in {waited_s:.1f} s: {error}"
-            return Fault(FaultKind.CANARY, text, phase="idle", detected_after_s=waited_s)
-        self.note_token()
-        return None
+        return await self._watches.first_fault(start_of(launch))
 
     def classify(self, lines: Sequence[str], returncode: int) -> Diagnosis:
         """Say why it ended, and which backend was lost when its link knows: the engine's own log does not say."""
@@ -261,13 +176,7 @@ class LlamaServer:
         return Diagnosis(failure.value, advice, failure.is_permanent)
 
 
-def start_of(launch: Launch) -> Start:
-    """Return what a launch of ours carries."""
-    assert isinstance(launch.detail, Start)
-    return launch.detail
-
-
-async def _reporting(start: Start, report: Report) -> None:
+async def _loaded(start: Start, report: Report) -> None:
     """Wait for the load, and report each phase as it begins."""
     while not start.loaded.is_set():
         report(start.log.progress)

@@ -1,0 +1,60 @@
+"""What llama-server is started with (:class:`ClusterConfig`), and one start of it (:class:`Start`)."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from rpc_wrapper.devices import Device, Endpoint
+from rpc_wrapper.engine import args, binaries
+from rpc_wrapper.engine.loadlog import LoadLog
+from rpc_wrapper.gateway.backends import BackendReport
+from rpc_wrapper.gateway.links import LinkConfig
+from rpc_wrapper.planner import ModelProfile, Plan, PlanOptions, Workload
+from rpc_wrapper.supervisor import Launch
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """Everything a start of llama-server needs to know; times in seconds."""
+
+    engine: binaries.Engine
+    endpoints: tuple[Endpoint, ...]
+    local_devices: tuple[Device, ...]
+    profile: ModelProfile
+    workload: Workload
+    plan_options: PlanOptions
+    server: args.ServerOptions
+    environ: Mapping[str, str]
+    links: LinkConfig = field(default_factory=LinkConfig)
+    wait_s: float = 120.0
+    min_backends: int | None = None
+    rejoin: str = "idle"
+    canary_s: float = 30.0
+    canary_deadline_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One start: what was planned over whom, how to reach it, and what its log said."""
+
+    plan: Plan
+    devices: tuple[Device, ...]
+    backends: tuple[BackendReport, ...]
+    addresses: Mapping[Endpoint, Endpoint]
+    base_url: str
+    api_key: str = field(repr=False)
+    log: LoadLog = field(default_factory=LoadLog)
+    loaded: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def engine_labels(self) -> dict[str, str]:
+        """Return what the engine's log calls each device, by its name: it knows links, not backends."""
+        return {device.name: self._at_link(device).label for device in self.devices}
+
+    def _at_link(self, device: Device) -> Device:
+        return replace(device, endpoint=self.addresses[device.endpoint]) if device.endpoint is not None else device
+
+
+def start_of(launch: Launch) -> Start:
+    """Return what a launch of ours carries."""
+    assert isinstance(launch.detail, Start)
+    return launch.detail
