@@ -5,7 +5,7 @@ from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 from pydantic import ValidationError
@@ -44,12 +44,11 @@ def load_settings(
     environ: Mapping[str, str] | None = None,
     *,
     in_container: bool = False,
-    ipv6: bool = False,
 ) -> Loaded:
     """Merge CLI over environment over file over template over defaults, and validate the result.
 
     ``cli`` maps field names to values, None meaning not given; ``environ`` is the process's own by default.
-    ``ipv6`` allows IPv6 literals as backends. Raises ConfigError, one line per thing that is wrong.
+    Raises ConfigError, one line per thing that is wrong.
     """
     command = _cli_layer(cli)
     env, warnings = _env_layer(os.environ if environ is None else environ)
@@ -59,7 +58,7 @@ def load_settings(
     template = _template_layer(str(chosen.value), {**TEMPLATES, **templates}) if chosen else {}
     container = {"bind": Value("0.0.0.0", Source("default", "(in a container)"))} if in_container else {}
     layers = ChainMap(*(_with_secrets(layer) for layer in (command, env, file, template)), container)
-    settings = _validate(layers, ipv6=ipv6)
+    settings = _validate(layers)
     sources = {name: layers[name].source if name in layers else DEFAULT for name in Settings.model_fields}
     return Loaded(settings, sources, warnings)
 
@@ -168,10 +167,10 @@ def _read_secret(field: str, path: Path) -> object:
     return lines[0]
 
 
-def _validate(layers: Mapping[str, Value], *, ipv6: bool) -> Settings:
-    values = {name: value for name, (value, _) in layers.items()}
+def _validate(layers: Mapping[str, Value]) -> Settings:
+    values: dict[str, Any] = {name: value for name, (value, _) in layers.items()}
     sources = {name: source for name, (_, source) in layers.items()}
     try:
-        return Settings.model_validate(values, context={"ipv6": ipv6})
+        return Settings(**values)
     except ValidationError as error:
         raise ConfigError("\n".join(sentences(error, values, sources))) from None

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from rpc_wrapper.devices import Endpoint, parse_endpoints
 from rpc_wrapper.errors import ConfigError
@@ -20,8 +21,8 @@ UNQUANTISED = ("f32", "f16", "bf16")
 _BOUNDARIES = re.compile(r"\d+-\d+(,\d+-\d+)*")
 
 
-def _endpoints(value: Any, info: ValidationInfo) -> Any:
-    """Parse a comma list, or a file's list of strings; IPv6 literals only where ``ipv6`` in the context allows."""
+def _endpoints(value: Any) -> Any:
+    """Parse a comma list, or a file's list of strings."""
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         value = ",".join(value)
     if not isinstance(value, str):
@@ -32,11 +33,6 @@ def _endpoints(value: Any, info: ValidationInfo) -> Any:
         raise ValueError(str(error)) from None
     if not endpoints:
         raise ValueError("it names no endpoint: write host:port,host:port, or use APP_STRATEGY=local to need none")
-    for endpoint in endpoints:
-        if endpoint.is_ipv6 and not (info.context or {}).get("ipv6", False):
-            raise ValueError(
-                f"{endpoint} is an IPv6 literal, which the engine cannot parse: use a name or IPv4 address"
-            )
     return endpoints
 
 
@@ -87,13 +83,22 @@ Seconds = Annotated[float, Field(gt=0)]
 SecondsOrZero = Annotated[float, Field(ge=0)]
 
 
-class Settings(BaseModel):
+class Settings(BaseSettings):
     """Everything a user can set; each field is ``APP_`` + its name in the environment.
 
     ``Settings()`` is the defaults whatever the environment says; :func:`rpc_wrapper.config.load_settings` reads it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True, env_prefix="APP_"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **sources: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read nothing behind the back of the layers, which remember where each value came from."""
+        return (init_settings,)
 
     # Role and address
     mode: Literal["backend", "server", "none"] = Field(
@@ -217,6 +222,11 @@ class Settings(BaseModel):
         """Refuse settings that contradict each other."""
         if self.mode == "backend" and self.port == self.agent_port:
             raise ValueError(f"APP_PORT and APP_AGENT_PORT are both {self.port}: give the agent a port of its own")
+        six = next((endpoint for endpoint in self.rpc_backends if endpoint.is_ipv6), None)
+        if six is not None and self.link == "direct":
+            raise ValueError(
+                f"APP_RPC_BACKENDS has {six}, an IPv6 literal, which the engine cannot parse: set APP_LINK=relay"
+            )
         if self.latency_max < self.latency_min:
             raise ValueError(
                 f"APP_LATENCY_MIN={self.latency_min:g} is more than APP_LATENCY_MAX={self.latency_max:g}: set both"

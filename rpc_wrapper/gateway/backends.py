@@ -95,14 +95,17 @@ class BackendReport:
 async def resolve(endpoint: Endpoint) -> tuple[Endpoint, ...]:
     """Return one endpoint per address of a name, in a stable order; empty when it does not resolve.
 
-    The engine would use the first IPv4 address alone (gethostbyname in ggml-rpc.cpp), so names are resolved here.
+    The engine would use the first IPv4 address alone (gethostbyname in ggml-rpc.cpp), so names are resolved here. A
+    host with addresses of both families is one backend, not two: IPv4 is preferred.
     """
     loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(endpoint.host, endpoint.port, family=socket.AF_INET, type=socket.SOCK_STREAM)
-    except OSError:
-        return ()
-    return tuple(endpoint.at(address) for address in sorted({str(info[4][0]) for info in found}))
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            found = await loop.getaddrinfo(endpoint.host, endpoint.port, family=family, type=socket.SOCK_STREAM)
+        except OSError:
+            continue
+        return tuple(endpoint.at(address) for address in sorted({str(info[4][0]) for info in found}))
+    return ()
 
 
 async def ask_agent(endpoint: Endpoint, client: httpx.AsyncClient) -> AgentStatus | None:

@@ -106,7 +106,7 @@ def test_words_for_true_are_true(word):
         ({"APP_RPC_BACKENDS": "nope"}, "APP_RPC_BACKENDS=nope: endpoint 'nope' is malformed"),
         ({"APP_RPC_BACKENDS": "a:1,a:1"}, "APP_RPC_BACKENDS=a:1,a:1: endpoint a:1 is listed twice"),
         ({"APP_RPC_BACKENDS": ","}, "APP_RPC_BACKENDS=,: it names no endpoint"),
-        ({"APP_RPC_BACKENDS": "[::1]:50052"}, "[::1]:50052 is an IPv6 literal, which the engine cannot parse"),
+        ({"APP_RPC_BACKENDS": "[::1]:50052", "APP_LINK": "direct"}, "[::1]:50052, an IPv6 literal, which the engine cannot parse"),
         ({"APP_RPC_BACKENDS": ",".join(f"h:{n}" for n in range(1, 18))}, "17 endpoints are listed"),
         ({"APP_TEMPLATE": "fast"}, "APP_TEMPLATE=fast: there is no such template, use one of basic, memory, mixed"),
         ({"APP_CONFIG": "/nowhere/s.yaml"}, "APP_CONFIG=/nowhere/s.yaml cannot be read: No such file or directory"),
@@ -128,7 +128,7 @@ def test_every_wrong_value_is_told_at_once():
 
 
 def test_ipv6_literals_are_taken_where_links_carry_them():
-    (endpoint,) = load_settings({}, {"APP_RPC_BACKENDS": "[::1]:50052"}, ipv6=True).settings.rpc_backends
+    (endpoint,) = load_settings({}, {"APP_RPC_BACKENDS": "[::1]:50052"}).settings.rpc_backends
     assert str(endpoint) == "[::1]:50052"
 
 
