@@ -46,8 +46,8 @@ class End(asyncio.Protocol):
         """Called by the event loop."""
         self._transport = None
         self.has_ended = True
-        self.on_end(exc)
         self.closed.set()
+        self.on_end(exc)
 
     def pause_writing(self) -> None:
         """Called by the event loop."""
@@ -93,10 +93,13 @@ class End(asyncio.Protocol):
         if not self._is_open:
             return
         assert self._transport is not None
-        if self._transport.can_write_eof():
+        if not self._transport.can_write_eof():  # TLS has no half-close
+            self._transport.close()
+            return
+        try:
             self._transport.write_eof()
-        else:
-            self._transport.close()  # TLS has no half-close
+        except OSError:  # the peer reset it, and the event loop has not told us yet
+            self._transport.abort()
 
     def close(self) -> None:
         """Close after what was written is sent."""

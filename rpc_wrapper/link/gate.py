@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from time import monotonic
 from typing import Any
 
 from rpc_wrapper.devices import Endpoint
@@ -146,7 +147,7 @@ class Gate:
 
     def snapshot(self) -> GateSnapshot:
         """Return who is inside, who was turned away, and the figures of the traffic."""
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         return GateSnapshot(
             holder=self._lease.holder(now),
             held_s=self._lease.held_s(now),
@@ -171,9 +172,11 @@ class Gate:
                 await self._let_in(peer, guest)
         except _TurnedAway as refusal:
             self._refusals.add(peer, refusal)
+            sockets.reset_on_close(sock)
         finally:
             guest.end.abort()
             await guest.end.closed.wait()
+            sock.close()  # has no effect on one that the event loop has closed
 
     async def _visit(self, peer: str, sock: socket.socket, guest: "_Guest") -> bytes:
         self._guests += 1
@@ -184,7 +187,7 @@ class Gate:
 
     async def _welcome(self, peer: str, sock: socket.socket, guest: "_Guest") -> bytes:
         """Return the first bytes meant for the worker; none when the guest left without needing it."""
-        if self._guests > self._options.max_guests and peer != self._lease.holder(asyncio.get_running_loop().time()):
+        if self._guests > self._options.max_guests and peer != self._lease.holder(monotonic()):
             raise _TurnedAway(Refusal.CROWDED, f"{self._options.max_guests} others are at the door already")
         if self._facts is None:
             raise _TurnedAway(Refusal.NOT_READY, "the worker is not up")
@@ -205,9 +208,8 @@ class Gate:
             raise _TurnedAway(Refusal.HANDSHAKE, explain(error)) from None
 
     async def _let_in(self, peer: str, guest: "_Guest") -> None:
-        loop = asyncio.get_running_loop()
-        if not self._lease.take(peer, loop.time()):
-            holder = self._lease.holder(loop.time())
+        if not self._lease.take(peer, monotonic()):
+            holder = self._lease.holder(monotonic())
             raise _TurnedAway(Refusal.BUSY, f"the worker is serving {holder}: wait, or use another backend")
         try:
             async with asyncio.timeout(self._options.handover_s) as handover, self._turn:
@@ -216,17 +218,17 @@ class Gate:
         except TimeoutError:
             raise _TurnedAway(Refusal.BUSY, "its previous connection has not left the worker") from None
         finally:
-            self._lease.leave(loop.time())
+            self._lease.leave(monotonic())
 
     async def _carry(self, guest: "_Guest") -> None:
-        loop, options = asyncio.get_running_loop(), self._options
+        options = self._options
         self._meter.connections += 1
         try:
             backend = await sockets.connect(
                 self._worker, timeout_s=options.hello_timeout_s, user_timeout_s=options.deadlines.longest_s
             )
             conversation = Conversation(
-                self._worker, next(self._numbers), self._budget, self._meter, options.deadlines, loop.time()
+                self._worker, next(self._numbers), self._budget, self._meter, options.deadlines, monotonic()
             )
             session = Session(conversation, SessionOptions(self._on_event, linger_s=None), guest.end)
             reason = await session.run(backend, opening=guest.opening.result())
@@ -286,7 +288,7 @@ class _Refusals:
     def add(self, peer: str, reason: _TurnedAway) -> None:
         """Note one refusal."""
         self.counts[reason.refusal] += 1
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         if now - self._logged_at < _LOG_INTERVAL_S:
             self._unlogged += 1
             return

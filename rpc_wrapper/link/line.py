@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from time import monotonic
 
 from rpc_wrapper.link.delay import DelayLine
 from rpc_wrapper.link.end import Chunk, End
@@ -34,7 +35,7 @@ class Line:
         if self._delay is None:
             self._deliver(chunks)
             return
-        now = self._loop.time()
+        now = monotonic()
         for chunk in chunks:
             self._under_way.append((self._delay.send(chunk, now), chunk))
         backlog_s = self._delay.backlog_s(now)
@@ -63,11 +64,11 @@ class Line:
 
     def _schedule(self) -> None:
         if self._timer is None and self._under_way:
-            self._timer = self._loop.call_at(self._under_way[0][0], self._arrive)
+            self._timer = self._loop.call_later(max(self._under_way[0][0] - monotonic(), 0.0), self._arrive)
 
     def _arrive(self) -> None:
         self._timer = None
-        now = self._loop.time()
+        now = monotonic()
         arrived: list[Chunk] = []
         while self._under_way and self._under_way[0][0] <= now:
             _, chunk = self._under_way.popleft()

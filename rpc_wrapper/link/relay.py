@@ -10,6 +10,7 @@ import itertools
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import monotonic
 
 from rpc_wrapper.devices import Endpoint
 from rpc_wrapper.errors import RPCWrapperError
@@ -90,7 +91,7 @@ class Link:
 
     def snapshot(self) -> MeterSnapshot:
         """Return the link's figures at this moment."""
-        return self._meter.snapshot(asyncio.get_running_loop().time(), self._budget.allocated_bytes)
+        return self._meter.snapshot(monotonic(), self._budget.allocated_bytes)
 
     def __str__(self) -> str:
         return f"{self.address} → {self.endpoint}"
@@ -107,13 +108,13 @@ class Link:
             self._on_event(Lost(self.endpoint, reason))
 
     async def _session(self, engine: socket.socket) -> str | None:
-        loop, options = asyncio.get_running_loop(), self._options
+        options = self._options
         backend = await sockets.connect(
             self.endpoint, timeout_s=options.connect_timeout_s, user_timeout_s=options.deadlines.longest_s
         )
         sockets.tune(engine, options.deadlines.longest_s)
         conversation = Conversation(
-            self.endpoint, next(self._numbers), self._budget, self._meter, options.deadlines, loop.time()
+            self.endpoint, next(self._numbers), self._budget, self._meter, options.deadlines, monotonic()
         )
         session = Session(conversation, SessionOptions(self._on_event, options.network, options.security))
         return await session.run(backend, engine)

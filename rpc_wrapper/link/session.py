@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from time import monotonic  # uvloop rounds its own to milliseconds
 
 from rpc_wrapper.errors import ConnectError
 from rpc_wrapper.link.conversation import Conversation, Step
@@ -84,7 +85,7 @@ class Session:
                 await self._loop.connect_accepted_socket(lambda: self.engine, engine)
             if opening:
                 self._opening = opening
-                self._backend.write([self._conversation.greet(self._loop.time())])
+                self._backend.write([self._conversation.greet(monotonic())])
             reason = await self._watch()
         finally:
             await self._close(reason)
@@ -119,7 +120,7 @@ class Session:
         while not self._outcome.done():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(self._outcome), CHECK_INTERVAL_S)
-            silence = self._conversation.overdue(self._backend.unsent_bytes, self._loop.time())
+            silence = self._conversation.overdue(self._backend.unsent_bytes, monotonic())
             if silence is not None:
                 self._options.on_event(silence)
         return self._outcome.result()
@@ -137,7 +138,7 @@ class Session:
             await end.closed.wait()
 
     def _engine_said(self, data: bytes) -> None:
-        self._take(self._conversation.from_engine(data, self._loop.time()))
+        self._take(self._conversation.from_engine(data, monotonic()))
 
     def _backend_said(self, data: bytes) -> None:
         self._loss = _LEFT
@@ -145,7 +146,7 @@ class Session:
 
     def _backend_arrived(self, chunks: Sequence[Chunk]) -> None:
         for chunk in chunks:
-            self._take(self._conversation.from_backend(chunk, self._loop.time()))
+            self._take(self._conversation.from_backend(chunk, monotonic()))
         if self._opening and self._conversation.is_idle:
             self._open()
 
@@ -160,7 +161,7 @@ class Session:
             self._end(step.error)
 
     def _engine_left(self, error: Exception | None) -> None:
-        if self._has_engine_left:
+        if self._has_engine_left or self._outcome.done():
             return
         self._has_engine_left = True
         self._outward.end()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import struct
@@ -9,6 +10,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 
 from rpc_wrapper.devices import Endpoint
 from rpc_wrapper.errors import ConnectError
+
+Carry = Callable[[socket.socket], Coroutine[None, None, None]]
+
+log = logging.getLogger(__name__)
 
 Address = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
 
@@ -79,7 +84,7 @@ async def _connect_one(family: int, address: Address, user_timeout_s: float) -> 
     return sock
 
 
-async def accept(listener: socket.socket, carry: Callable[[socket.socket], Coroutine[None, None, None]]) -> None:
+async def accept(listener: socket.socket, carry: Carry) -> None:
     """Run ``carry`` for every connection, all of them at once, until cancelled; then they are cancelled too."""
     loop = asyncio.get_running_loop()
     async with asyncio.TaskGroup() as carried:
@@ -89,8 +94,16 @@ async def accept(listener: socket.socket, carry: Callable[[socket.socket], Corou
             except OSError:
                 await asyncio.sleep(_ACCEPT_PAUSE_S)
                 continue
-            task = carried.create_task(carry(sock))
+            task = carried.create_task(_contain(carry, sock))
             task.add_done_callback(lambda _, sock=sock: sock.close())  # type: ignore[misc]
+
+
+async def _contain(carry: Carry, sock: socket.socket) -> None:
+    """Keep a bug in one connection from ending all the others."""
+    try:
+        await carry(sock)
+    except Exception:
+        log.exception("a connection ended by an error of ours")
 
 
 def listen(host: str, port: int, *, backlog: int = 128) -> socket.socket:

@@ -75,6 +75,19 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """A run of slots, as far as computing it is concerned.
+
+    ``is_start``: it begins with the first block; ``is_tail``: the last block is the only one in it.
+    """
+
+    has_blocks: bool = True
+    has_output: bool = False
+    is_start: bool = False
+    is_tail: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Need:
     """What one device must hold, in bytes."""
 
@@ -103,10 +116,12 @@ class Costs:
         self._active = _sums([block.active_bytes for block in profile.blocks] + [profile.output_bytes])
         self._kv = _sums([*kv, 0])
         self.compute_model = ComputeModel(profile, workload)
+        # The twelve kinds of run, looked up some thousand times per plan: blocks left (2 is many), output, start.
+        kinds = [(left, output, start) for left in range(3) for output in (False, True) for start in (False, True)]
         self._compute = [
             [
-                self.compute_model.device(blocks=bool(kind & 1), output=kind > 1, pipelined=pipelined)
-                for kind in range(4)
+                self.compute_model.device(Run(left > 0, output, start, is_tail=left == 1), pipelined=pipelined)
+                for left, output, start in kinds
             ]
             for pipelined in (False, True)
         ]
@@ -127,8 +142,9 @@ class Costs:
 
     def compute(self, first: int, stop: int, pipelined: bool) -> int:
         """Return the compute buffer of the run."""
-        has_blocks, has_output = first < self.n_layer, stop > self.n_layer
-        return self._compute[pipelined][2 * has_output + has_blocks]
+        left = self.n_layer - first
+        kind = 4 * (left if left < 2 else 2) + 2 * (stop > self.n_layer) + (first == 0)
+        return self._compute[pipelined][kind]
 
     def active(self, first: int, stop: int) -> int:
         """Return the bytes of weights that one token reads in this run: its time, on a device limited by memory."""
@@ -164,36 +180,46 @@ def row_bytes(width: int, cache_type: str) -> int:
 class ComputeModel:
     """The compute buffer by role, fitted to the pinned engine's own reports (layer mode, CPU workers).
 
-    What its graph holds at its fullest, for ``rows`` = one ubatch: the attention mask and, when devices work on several
-    ubatches at once (*pipelined*), four copies of it and of the hidden state; then either the feed-forward part, three
-    wide rows beside three hidden ones, or attention's four hidden ones, plus all heads' scores without flash attention.
-    The output part is small: llama-server asks for one row of logits per slot, except when it serves embeddings.
+    What its graph holds at its fullest, for the rows of one ubatch: the attention mask and, when devices work on
+    several ubatches at once (*pipelined*), four copies of it and of the hidden state; then either the feed-forward
+    part, three wide rows beside three hidden ones, or attention's four hidden ones, plus all heads' scores without
+    flash attention.
+    After the last block's attention only the rows that become output are left: llama-server asks for one per slot,
+    except when it serves embeddings. Recurrent layers are fitted to mamba alone.
     """
 
     def __init__(self, profile: ModelProfile, workload: Workload) -> None:
-        self._profile = profile
-        self._workload = workload
         n_rows = min(workload.n_ubatch, workload.n_batch, workload.n_ctx(profile))
-        self._row = 4 * n_rows
-        heads = max(profile.n_head)
-        self._hidden = self._row * max(profile.n_embd, heads * profile.head_dim_k)
-        self._wide = self._row * profile.n_ff * max(profile.n_expert_used, 1)
-        cells = workload.cells_per_stream(profile) + _window_cells(profile, workload)
-        self._mask = (2 if workload.flash_attn else 4) * n_rows * cells
-        scores = self._row * heads * workload.cells_per_stream(profile)
-        self._scores = 0 if workload.flash_attn else scores
         n_outputs = n_rows if workload.embeddings else min(workload.n_parallel, n_rows)
+        heads = max(profile.n_head)
+        n_hidden = max(profile.n_embd, heads * profile.head_dim_k)
+        n_wide = profile.n_ff * max(profile.n_expert_used, 1)
+        cells = workload.cells_per_stream(profile) if any(block.k_width for block in profile.blocks) else 0
+        self._hidden = 4 * n_rows * n_hidden
+        self._wide = 4 * n_rows * n_wide
+        self._mask = (2 if workload.flash_attn else 4) * n_rows * (cells + _window_cells(profile, workload))
+        self._scores = 0 if workload.flash_attn else 4 * n_rows * heads * cells
+        self._feed_forward = _feed_forward_bytes(4 * n_rows, n_wide, n_hidden)
+        self._last_feed_forward = _feed_forward_bytes(4 * n_outputs, n_wide, n_hidden)
         self._logits = 4 * n_outputs * (profile.n_vocab + profile.n_embd)
+        self._inner = 4 * n_rows * profile.n_inner
+        self._state = 4 * workload.n_parallel * max(block.state_width for block in profile.blocks)
 
-    def device(self, *, blocks: bool, output: bool, pipelined: bool) -> int:
+    def device(self, run: "Run", *, pipelined: bool) -> int:
         """Return the compute buffer of a device of a backend, or of a local accelerator."""
-        logits = self._logits if output else 0
-        if not blocks:
+        logits = self._logits if run.has_output else 0
+        if not run.has_blocks:
             return logits
         inputs = PIPELINE_COPIES * (self._mask + self._hidden) if pipelined else self._mask
         attention = (8 if pipelined else 5) * self._hidden + self._scores if self._scores else 4 * self._hidden
-        feed_forward = 3 * (self._wide + self._hidden) if self._wide > self._hidden else 0
-        return inputs + max(attention, feed_forward, logits)
+        feed_forward = self._last_feed_forward if run.is_tail else self._feed_forward
+        return max(inputs + max(attention, feed_forward, logits), self._recurrent(run, pipelined=pipelined))
+
+    def _recurrent(self, run: "Run", *, pipelined: bool) -> int:
+        if not self._inner:
+            return 0
+        copies = (12 if run.is_start else 25) if pipelined else 0
+        return 6 * self._inner + (1 + copies) * self._hidden + self._state
 
     def host(self, *, pipelined: bool) -> int:
         """Return the host's compute buffer when it holds no blocks: it makes the inputs for everybody."""
@@ -204,7 +230,12 @@ class ComputeModel:
     @property
     def host_extra(self) -> int:
         """Return what the host's CPU needs on top of :meth:`device` when it holds blocks: the embedded tokens."""
-        return self._hidden + (min(self._wide, self._hidden) if self._wide <= self._hidden else 0)
+        return self._hidden + (self._wide if self._wide <= self._hidden else 0)
+
+
+def _feed_forward_bytes(row_bytes: int, n_wide: int, n_hidden: int) -> int:
+    """Return the feed-forward part; when it is the narrower one, it fits into the holes that attention left."""
+    return 3 * row_bytes * (n_wide + n_hidden) if n_wide > n_hidden else 0
 
 
 def _window_cells(profile: ModelProfile, workload: Workload) -> int:

@@ -197,7 +197,7 @@ def _read_plan(value: Mapping[str, Any]) -> Plan:
 
 def _read_assignment(value: Mapping[str, Any]) -> Assignment:
     endpoint = value["endpoint"]
-    return _read(Assignment, {**value, "endpoint": None if endpoint is None else parse_endpoint(endpoint)})
+    return _read(Assignment, {**value, "endpoint": None if endpoint is None else parse_endpoint(_typed(endpoint, str))})
 
 
 T = TypeVar("T")

@@ -9,13 +9,17 @@ all it may, covers the model if any cut does; so the best score is found by bise
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
+from math import inf
 
 from rpc_wrapper.errors import PlanError
 from rpc_wrapper.planner.memory import Costs
 
 Cut = tuple[int, ...]
-Score = Callable[[int, int, int], float]  # device, first slot, stop slot → how loaded the device is
-BISECTIONS = 26
+Load = Callable[[int, int, int], float]  # device, first slot, stop slot → how loaded the device is
+Fits = Callable[[int, int, int], bool]  # device, first slot, stop slot → whether it may take that run
+PRECISION = 1e-3  # of the best load; finer cuts than that are no better in practice
+LARGEST = 1e300
 
 
 class Strategy(StrEnum):
@@ -85,82 +89,91 @@ def balanced_cut(costs: Costs, room: Room, memory_weight: float, first: int = 0)
 
     ``memory_weight`` 1 counts memory only, 0 time only. ``first`` is the first slot to place.
     """
-    score, top = _score(costs, room, memory_weight, first)
-    totals = _totals(costs, room)
+    load = _loads(costs, room, memory_weight, first)
     stop = costs.n_layer + 1
 
-    def cover(limit: float, spread: bool) -> Cut | None:
-        def fits(device: int, start: int, end: int) -> bool:
-            return totals(start, end) <= room.budgets[device] and score(device, start, end) <= limit
-
-        return _greedy(fits, len(room), first, stop, spread=spread)
+    def cover(limit: float, *, spread: bool) -> Cut | None:
+        return _greedy(lambda i, a, b: load(i, a, b) <= limit, (first, stop, len(room)), spread=spread)
 
     # Only time has the promise that no device idles; when memory forbids that, the promise goes, not the plan.
-    for spread in (True, False) if memory_weight < 1 and costs.n_layer - first >= len(room) else (False,):
-        best = cover(top, spread)
-        if best is not None:
-            low, high = 0.0, top
-            for _ in range(BISECTIONS):
-                middle = (low + high) / 2
-                found = cover(middle, spread)
-                if found is None:
-                    low = middle
-                else:
-                    best, high = found, middle
-            return best if spread else _level(best, score, lambda i, a, b: totals(a, b) <= room.budgets[i])
-    return None
+    if memory_weight < 1 and costs.n_layer - first >= len(room):
+        cut = _least(lambda limit: cover(limit, spread=True), load)
+        if cut is not None:
+            return cut
+    cut = _least(lambda limit: cover(limit, spread=False), load)
+    return cut and _level(cut, load)
 
 
 def first_fit_cut(costs: Costs, room: Room, first: int = 0) -> Cut | None:
     """Cut by filling one device after the other to its budget; None if the model does not fit."""
-    totals = _totals(costs, room)
-    return _greedy(lambda i, a, b: totals(a, b) <= room.budgets[i], len(room), first, costs.n_layer + 1, spread=False)
+
+    def fits(device: int, start: int, end: int) -> bool:
+        return costs.total(start, end, room.pipelined) <= room.budgets[device]
+
+    return _greedy(fits, (first, costs.n_layer + 1, len(room)), spread=False)
 
 
 def overfull_cut(costs: Costs, room: Room, first: int = 0) -> Cut:
     """Cut by memory although it does not fit: every device over its budget by the same factor, if that can be."""
-    totals = _totals(costs, room)
+
+    def overload(device: int, start: int, end: int) -> float:
+        return costs.total(start, end, room.pipelined) / max(room.budgets[device], 1)
+
+    def cover(limit: float) -> Cut | None:
+        return _greedy(lambda i, a, b: overload(i, a, b) <= limit, (first, stop, len(room)), spread=False)
+
     stop = costs.n_layer + 1
-    best: Cut = (first,) * len(room) + (stop,)
-    low, high = 0.0, 1e6
-    for _ in range(2 * BISECTIONS):
+    cut = _least(cover, overload)
+    assert cut is not None, "without budgets every model fits"
+    return cut
+
+
+def _loads(costs: Costs, room: Room, weight: float, first: int) -> Load:
+    """Return how loaded a device is by a run of slots; infinite over its budget, and never less for a longer run."""
+    ideal = max(costs.active(first, costs.n_layer + 1), 1) / sum(room.speeds)  # every device busy all the time
+    time = [(1 - weight) / (speed * ideal) for speed in room.speeds]
+    pipelined = room.pipelined
+
+    def load(device: int, start: int, end: int) -> float:
+        if start >= end:
+            return 0.0
+        total, budget = costs.total(start, end, pipelined), room.budgets[device]
+        if total > budget:
+            return inf
+        # What is left after the compute buffer is what counts: every device that has some gets its share of blocks.
+        compute = costs.compute(start, end, pipelined)
+        fill = (total - compute) / max(budget - compute, 1)
+        return weight * fill + time[device] * costs.active(start, end)
+
+    return load
+
+
+def _least(cover: Callable[[float], Cut | None], load: Load) -> Cut | None:
+    """Return the cut with (nearly) the least limit that still covers the model; None if no finite limit does."""
+    best = cover(LARGEST)
+    if best is None:
+        return None
+    low, high = 0.0, _heaviest(best, load)
+    while high - low > PRECISION * high:
         middle = (low + high) / 2
-        limit = middle
-        found = _greedy(lambda i, a, b: totals(a, b) <= limit * room.budgets[i], len(room), first, stop, spread=False)  # noqa: B023
+        found = cover(middle)
         if found is None:
             low = middle
         else:
-            best, high = found, middle
+            best, high = found, _heaviest(found, load)
     return best
 
 
-def _score(costs: Costs, room: Room, weight: float, first: int) -> tuple[Score, float]:
-    """Return the score to keep small, and a value that no device within its budget exceeds."""
-    totals = _totals(costs, room)
-    stop = costs.n_layer + 1
-    ideal = max(costs.active(first, stop), 1) / sum(room.speeds)  # every device busy all the time
-    time = [(1 - weight) / (speed * ideal) for speed in room.speeds]
-
-    def fill(device: int, start: int, end: int) -> float:
-        # What is left after the compute buffer is what counts: every device that has some gets its share of blocks.
-        compute = costs.compute(start, end, room.pipelined)
-        return (totals(start, end) - compute) / max(room.budgets[device] - compute, 1) if start < end else 0.0
-
-    def score(device: int, start: int, end: int) -> float:
-        value = weight * fill(device, start, end) if weight else 0.0
-        return value + time[device] * costs.active(start, end) if weight < 1 else value
-
-    return score, weight + (1 - weight) * sum(room.speeds) / min(room.speeds) + 1e-9
+def _heaviest(cut: Cut, load: Load) -> float:
+    return max(load(device, start, end) for device, (start, end) in enumerate(pairwise(cut)))
 
 
-def _totals(costs: Costs, room: Room) -> Callable[[int, int], int]:
-    return lambda start, end: costs.total(start, end, room.pipelined)
+def _greedy(fits: Fits, task: tuple[int, int, int], *, spread: bool) -> Cut | None:
+    """Let each device in turn take all it may; with ``spread`` leave one block for each that follows.
 
-
-def _greedy(
-    fits: Callable[[int, int, int], bool], n_devices: int, first: int, stop: int, *, spread: bool
-) -> Cut | None:
-    """Let each device in turn take all it may; with ``spread`` leave one block for each that follows."""
+    ``task`` is the first slot, the slot to stop at, and the number of devices.
+    """
+    first, stop, n_devices = task
     cut = [first]
     for device in range(n_devices):
         start = cut[-1]
@@ -173,7 +186,7 @@ def _greedy(
     return tuple(cut) if cut[-1] == stop else None
 
 
-def _furthest(fits: Callable[[int, int, int], bool], device: int, start: int, most: int) -> int:
+def _furthest(fits: Fits, device: int, start: int, most: int) -> int:
     low, high = start, most
     while low < high:
         middle = (low + high + 1) // 2
@@ -184,18 +197,21 @@ def _furthest(fits: Callable[[int, int, int], bool], device: int, start: int, mo
     return low
 
 
-def _level(cut: Cut, score: Score, allowed: Callable[[int, int, int], bool]) -> Cut:
-    """Move single blocks to the next device while that makes the pair's larger score smaller."""
+def _level(cut: Cut, load: Load) -> Cut:
+    """Move single blocks to the next device while that makes the pair's larger load smaller."""
     points = list(cut)
     moved = True
     while moved:
         moved = False
         for i in range(len(points) - 2, 0, -1):
-            before = max(score(i - 1, points[i - 1], points[i]), score(i, points[i], points[i + 1]))
-            while points[i] > points[i - 1] + 1 and allowed(i, points[i] - 1, points[i + 1]):
-                after = max(score(i - 1, points[i - 1], points[i] - 1), score(i, points[i] - 1, points[i + 1]))
-                if after >= before:
-                    break
+            while points[i] > points[i - 1] + 1 and _pair(points, i, points[i] - 1, load) < _pair(
+                points, i, points[i], load
+            ):
                 points[i] -= 1
-                before, moved = after, True
+                moved = True
     return tuple(points)
+
+
+def _pair(points: Sequence[int], i: int, point: int, load: Load) -> float:
+    """Return the larger load of the two devices beside a cut point, if it were here."""
+    return max(load(i - 1, points[i - 1], point), load(i, point, points[i + 1]))

@@ -114,7 +114,7 @@ class Llama(nn.Module):
 class Schedule:
     """How long to train: rows of ``length`` tokens, and at the end rows of the whole context."""
 
-    steps: int = 700
+    steps: int = 360
     tokens_per_step: int = 2048
     length: int = 512
     long_from: float = 0.88

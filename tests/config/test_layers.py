@@ -106,7 +106,10 @@ def test_words_for_true_are_true(word):
         ({"APP_RPC_BACKENDS": "nope"}, "APP_RPC_BACKENDS=nope: endpoint 'nope' is malformed"),
         ({"APP_RPC_BACKENDS": "a:1,a:1"}, "APP_RPC_BACKENDS=a:1,a:1: endpoint a:1 is listed twice"),
         ({"APP_RPC_BACKENDS": ","}, "APP_RPC_BACKENDS=,: it names no endpoint"),
-        ({"APP_RPC_BACKENDS": "[::1]:50052", "APP_LINK": "direct"}, "[::1]:50052, an IPv6 literal, which the engine cannot parse"),
+        (
+            {"APP_RPC_BACKENDS": "[::1]:50052", "APP_LINK": "direct"},
+            "[::1]:50052, an IPv6 literal, which the engine cannot parse",
+        ),
         ({"APP_RPC_BACKENDS": ",".join(f"h:{n}" for n in range(1, 18))}, "17 endpoints are listed"),
         ({"APP_TEMPLATE": "fast"}, "APP_TEMPLATE=fast: there is no such template, use one of basic, memory, mixed"),
         ({"APP_CONFIG": "/nowhere/s.yaml"}, "APP_CONFIG=/nowhere/s.yaml cannot be read: No such file or directory"),

@@ -11,6 +11,7 @@ import pytest
 
 from rpc_wrapper.devices import MIB, Endpoint
 from rpc_wrapper.errors import ConnectError
+from rpc_wrapper.link import sockets
 from rpc_wrapper.link.deadline import Deadlines
 from rpc_wrapper.link.delay import Network
 from rpc_wrapper.link.events import Lost, Refused, Silence
@@ -219,3 +220,30 @@ async def test_a_slow_reader_holds_the_sender_back():
         assert seen < 40 * MIB
         engine.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert len(await engine.reader.readexactly(60 * MIB)) == 60 * MIB
+
+
+async def test_an_error_in_one_connection_leaves_the_others_alone(caplog):
+    calls = 0
+
+    async def carry(sock: socket.socket) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise ValueError("a bug")
+        await asyncio.get_running_loop().sock_sendall(sock, b"well")
+
+    listener = sockets.listen("127.0.0.1", 0)
+    serving = asyncio.get_running_loop().create_task(sockets.accept(listener, carry))
+    try:
+        said = []
+        for _ in range(2):
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            said.append(await reader.read())
+            writer.close()
+        assert said == [b"", b"well"]
+        assert "an error of ours" in caplog.text
+    finally:
+        serving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+        listener.close()

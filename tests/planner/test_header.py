@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rpc_wrapper.errors import GGUFError
-from rpc_wrapper.planner.header import MAX_ARRAY_ITEMS, SkippedArray, read_header
+from rpc_wrapper.planner.header import MAX_ARRAY_ITEMS, Header, SkippedArray, read_header
 from tests.planner.models import Shape, write_model
 
 
@@ -25,7 +25,7 @@ def content(model: Path) -> bytes:
     return model.read_bytes()
 
 
-def read(data: bytes):
+def read(data: bytes) -> Header:
     return read_header(io.BytesIO(data))
 
 
@@ -39,7 +39,7 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_it_agrees_with_the_library(tmp_path: Path, shape: Shape):
+def test_it_agrees_with_the_library(tmp_path: Path, shape: Shape) -> None:
     path = write_model(tmp_path / "model.gguf", shape)
     library = GGUFReader(path)
     with path.open("rb") as stream:
@@ -61,7 +61,7 @@ def test_it_agrees_with_the_library(tmp_path: Path, shape: Shape):
             assert value == (tuple(expected) if isinstance(expected, list) else expected)
 
 
-def test_numeric_arrays_are_kept_until_they_are_long(tmp_path: Path):
+def test_numeric_arrays_are_kept_until_they_are_long(tmp_path: Path) -> None:
     path = tmp_path / "arrays.gguf"
     writer = GGUFWriter(path, "llama")
     writer.add_array("short", [1, 2, 3])
@@ -74,7 +74,7 @@ def test_numeric_arrays_are_kept_until_they_are_long(tmp_path: Path):
     assert metadata["long"] == SkippedArray("INT32", MAX_ARRAY_ITEMS + 1)
 
 
-def test_every_truncation_is_refused(content: bytes):
+def test_every_truncation_is_refused(content: bytes) -> None:
     header = read(content)
     end = header.data_offset + max(tensor.offset + tensor.size_bytes for tensor in header.tensors)
     boundaries = [*range(0, 4096), *range(4096, header.data_offset, 97), header.data_offset, end - 1]
@@ -89,7 +89,7 @@ HUGE = [10**9, 2**40, 2**63, 2**64 - 1]
 
 @pytest.mark.parametrize("count", HUGE)
 @pytest.mark.parametrize("field", ["tensors", "keys"])
-def test_absurd_counts_are_refused_at_once(content: bytes, field: str, count: int):
+def test_absurd_counts_are_refused_at_once(content: bytes, field: str, count: int) -> None:
     at = 8 if field == "tensors" else 16
     damaged = content[:at] + struct.pack("<Q", count) + content[at + 8 :]
     tracemalloc.start()
@@ -158,7 +158,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_wrong_is_named(name: str):
+def test_what_is_wrong_is_named(name: str) -> None:
     data, message = BAD[name]
     with pytest.raises(GGUFError, match=message):
         read(data)
@@ -166,7 +166,7 @@ def test_what_is_wrong_is_named(name: str):
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(st.tuples(st.integers(0, 8000), st.integers(0, 255)), min_size=1, max_size=8))
-def test_a_damaged_file_is_read_or_refused_but_never_crashes(content: bytes, changes: list[tuple[int, int]]):
+def test_a_damaged_file_is_read_or_refused_but_never_crashes(content: bytes, changes: list[tuple[int, int]]) -> None:
     damaged = bytearray(content)
     for position, value in changes:
         damaged[position % len(damaged)] = value
@@ -177,7 +177,7 @@ def test_a_damaged_file_is_read_or_refused_but_never_crashes(content: bytes, cha
     assert header.data_offset <= len(damaged) + 32
 
 
-def test_a_vocabulary_is_stepped_over_without_being_built(tmp_path: Path):
+def test_a_vocabulary_is_stepped_over_without_being_built(tmp_path: Path) -> None:
     n_tokens = 150_000
     strings = b"".join(text(b"token%d" % number) for number in range(n_tokens))
     data = preamble(0, 1) + key(b"tokenizer.ggml.tokens", ARRAY, struct.pack("<IQ", STRING, n_tokens) + strings)

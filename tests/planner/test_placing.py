@@ -3,6 +3,7 @@
 import random
 import re
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -15,8 +16,9 @@ from rpc_wrapper.errors import DoesNotFit, PlanError
 from rpc_wrapper.planner import Plan, PlanOptions, Strategy, Workload, make_plan
 from rpc_wrapper.planner.placing import check_model, place
 from rpc_wrapper.planner.profile import Block, ModelProfile
+from rpc_wrapper.planner.topology import planned_slots
 from tests.planner.profiles import even_profile, local_cpu, profile_of, remote
-from tests.planner.test_topology import placed_by_engine, planned_slots
+from tests.planner.test_topology import placed_by_engine
 
 SMALL = Workload(ctx_size=512, n_ubatch=64)
 
@@ -60,7 +62,7 @@ def random_case(chance: random.Random) -> tuple[ModelProfile, list[Device], Work
     )
 
 
-def test_ten_thousand_random_plans_break_no_rule():
+def test_ten_thousand_random_plans_break_no_rule() -> None:
     chance = random.Random(7)
     n_fits, refusals = 0, []
     for _ in range(10_000):
@@ -78,7 +80,7 @@ def test_ten_thousand_random_plans_break_no_rule():
 
 @settings(max_examples=200, deadline=None)
 @given(seed=st.integers(0, 10**9), extra=st.integers(1, 500), which=st.integers(0, 14))
-def test_more_memory_never_turns_a_fit_into_a_refusal(seed: int, extra: int, which: int):
+def test_more_memory_never_turns_a_fit_into_a_refusal(seed: int, extra: int, which: int) -> None:
     profile, devices, workload, options = random_case(random.Random(seed))
     options = replace(options, strategy=Strategy.MEMORY)
     try:
@@ -92,13 +94,13 @@ def test_more_memory_never_turns_a_fit_into_a_refusal(seed: int, extra: int, whi
 
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 10**9))
-def test_the_same_question_has_the_same_answer(seed: int):
+def test_the_same_question_has_the_same_answer(seed: int) -> None:
     case = random_case(random.Random(seed))
     with suppress(DoesNotFit):
         assert place(*case) == place(*case)
 
 
-def test_two_hundred_layers_over_fifteen_devices_are_planned_in_milliseconds():
+def test_two_hundred_layers_over_fifteen_devices_are_planned_in_milliseconds() -> None:
     # The time is shown, not asserted: a busy machine must not fail a test.
     profile = even_profile(200, block_bytes=50 * MIB)
     devices = remote(*range(900, 2400, 100))
@@ -109,7 +111,7 @@ def test_two_hundred_layers_over_fifteen_devices_are_planned_in_milliseconds():
     assert len(plan.assignments) == 15
 
 
-def test_every_backend_gets_a_share_by_default():
+def test_every_backend_gets_a_share_by_default() -> None:
     assert parts(make_plan(even_profile(8, output_bytes=0), remote(600, 300, 300), SMALL)) == [
         ("RPC0", 0, 3, False),
         ("RPC1", 4, 5, False),
@@ -117,13 +119,13 @@ def test_every_backend_gets_a_share_by_default():
     ]
 
 
-def test_devices_that_hold_nothing_are_not_named():
+def test_devices_that_hold_nothing_are_not_named() -> None:
     plan = make_plan(even_profile(8), remote(1, 500), SMALL)
     assert plan.argv() == ["--device", "RPC1", "--tensor-split", "9", "-ngl", "9", "--split-mode", "layer"]
     assert [str(endpoint) for endpoint in plan.endpoints] == ["w1:50052"]
 
 
-def test_a_device_may_hold_the_output_alone():
+def test_a_device_may_hold_the_output_alone() -> None:
     profile = even_profile(4, block_bytes=100 * MIB, output_bytes=300 * MIB)
     plan = make_plan(profile, remote(500, 420), SMALL)
     assert parts(plan) == [("RPC0", 0, 3, False), ("RPC1", 4, 3, True)]
@@ -131,7 +133,7 @@ def test_a_device_may_hold_the_output_alone():
     assert_sound(plan, profile)
 
 
-def test_local_devices_keep_their_places():
+def test_local_devices_keep_their_places() -> None:
     gpu = Device("CUDA0", 500 * MIB, kind="cuda")
     plan = make_plan(even_profile(8), [gpu, *remote(500), local_cpu(500)], SMALL)
     assert [name for name, *_ in parts(plan)] == ["CPU", "RPC0", "CUDA0"]
@@ -142,14 +144,14 @@ def test_local_devices_keep_their_places():
     "options",
     [PlanOptions(split_layer=3), PlanOptions(gpu_layers=6), PlanOptions(split_layer=3, gpu_layers=6)],
 )
-def test_the_server_keeps_the_first_blocks_on_its_cpu(options: PlanOptions):
+def test_the_server_keeps_the_first_blocks_on_its_cpu(options: PlanOptions) -> None:
     plan = make_plan(even_profile(8), remote(500, 500), SMALL, options)
     assert parts(plan)[0] == ("CPU", 0, 2, False)
     assert plan.n_gpu_layers == 6
     assert plan.host.compute_bytes == 0
 
 
-def test_or_on_its_accelerator_when_it_has_one():
+def test_or_on_its_accelerator_when_it_has_one() -> None:
     gpu = Device("CUDA0", 500 * MIB, kind="cuda")
     plan = make_plan(even_profile(8), [*remote(500, 500), gpu], SMALL, PlanOptions(split_layer=3))
     assert parts(plan)[0] == ("CUDA0", 0, 2, False)
@@ -157,7 +159,7 @@ def test_or_on_its_accelerator_when_it_has_one():
     assert plan.n_gpu_layers == 9
 
 
-def test_the_edges_of_gpu_layers():
+def test_the_edges_of_gpu_layers() -> None:
     everything = make_plan(even_profile(8), remote(500), SMALL, PlanOptions(gpu_layers=99))
     assert everything.n_gpu_layers == 9
     output_only = make_plan(even_profile(8), remote(500), SMALL, PlanOptions(gpu_layers=1))
@@ -167,12 +169,12 @@ def test_the_edges_of_gpu_layers():
     assert nothing.argv() == ["--device", "none", "-ngl", "0"]
 
 
-def test_a_server_without_backends_holds_everything():
+def test_a_server_without_backends_holds_everything() -> None:
     plan = make_plan(even_profile(8), [], SMALL, PlanOptions(strategy=Strategy.LOCAL))
     assert parts(plan) == [("CPU", 0, 7, True)]
 
 
-def test_a_budget_of_the_host_counts_the_embedding_too():
+def test_a_budget_of_the_host_counts_the_embedding_too() -> None:
     profile = even_profile(8)
     fits = make_plan(profile, [], SMALL, PlanOptions(strategy=Strategy.LOCAL, host_budget_bytes=100 * MIB))
     needed = fits.assignments[0].total_bytes + profile.embedding_bytes
@@ -181,7 +183,7 @@ def test_a_budget_of_the_host_counts_the_embedding_too():
         make_plan(profile, [], SMALL, PlanOptions(strategy=Strategy.LOCAL, host_budget_bytes=needed - 1))
 
 
-def test_one_device_may_be_chosen():
+def test_one_device_may_be_chosen() -> None:
     plan = make_plan(even_profile(8), remote(500, 400), SMALL, PlanOptions(strategy=Strategy.SINGLE_DEVICE))
     assert parts(plan) == [("RPC0", 0, 7, True)]
     options = PlanOptions(strategy=Strategy.SINGLE_DEVICE, device="w1:50052")
@@ -204,25 +206,27 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("devices", "options", "message"), REFUSED)
-def test_a_request_that_makes_no_sense_is_named(devices, options: PlanOptions, message: str):
+def test_a_request_that_makes_no_sense_is_named(devices: Sequence[Device], options: PlanOptions, message: str) -> None:
     with pytest.raises(PlanError, match=re.escape(message)):
         make_plan(even_profile(8), devices, SMALL, options)
 
 
-def refusal(devices, workload: Workload, options: PlanOptions = PlanOptions(), n_layer: int = 8) -> DoesNotFit:  # noqa: B008
+def refusal(
+    devices: Sequence[Device], workload: Workload, options: PlanOptions | None = None, n_layer: int = 8
+) -> DoesNotFit:
     with pytest.raises(DoesNotFit) as caught:
-        make_plan(even_profile(n_layer, block_bytes=10 * MIB), devices, workload, options)
+        make_plan(even_profile(n_layer, block_bytes=10 * MIB), devices, workload, options or PlanOptions())
     return caught.value
 
 
-def test_a_refusal_says_who_lacks_how_much():
+def test_a_refusal_says_who_lacks_how_much() -> None:
     error = refusal(remote(40, 30), SMALL)
     assert set(error.shortfall_bytes) == {"w0:50052", "w1:50052"}
     for label, missing in error.shortfall_bytes.items():
         assert f"{-(-missing // MIB)} MiB short on {label}" in str(error)
 
 
-def test_the_remedies_work():
+def test_the_remedies_work() -> None:
     workload = Workload(ctx_size=65536, n_parallel=4, n_ubatch=64)
     devices = remote(500, 500)
     error = refusal(devices, workload)
@@ -232,7 +236,7 @@ def test_the_remedies_work():
         make_plan(profile, *apply(remedy, devices, workload))
 
 
-def test_the_smallest_backend_that_helps_is_offered():
+def test_the_smallest_backend_that_helps_is_offered() -> None:
     error = refusal(remote(60), SMALL)
     (remedy,) = [each for each in error.remedies if "backend" in each]
     (size,) = (int(number) for number in re.findall(r"\d+", remedy))
@@ -242,7 +246,7 @@ def test_the_smallest_backend_that_helps_is_offered():
         make_plan(profile, remote(60, size - 1), SMALL)
 
 
-def apply(remedy: str, devices, workload: Workload):
+def apply(remedy: str, devices: tuple[Device, ...], workload: Workload) -> tuple[tuple[Device, ...], Workload]:
     numbers = [int(number) for number in re.findall(r"(?<![qf_\d])\d+(?!_)", remedy)]
     if "--cache-type-k" in remedy:
         kind = remedy.split()[2]
@@ -254,12 +258,12 @@ def apply(remedy: str, devices, workload: Workload):
     return (*devices, Device("RPC9", numbers[0] * MIB, Endpoint("new", 1))), workload
 
 
-def test_another_strategy_is_offered_when_it_fits():
+def test_another_strategy_is_offered_when_it_fits() -> None:
     error = refusal(remote(200, 20), SMALL, PlanOptions(strategy=Strategy.UNIFORM))
     assert error.remedies[0] == "use --strategy memory"
 
 
-def test_tensor_mode_gives_everyone_a_share():
+def test_tensor_mode_gives_everyone_a_share() -> None:
     workload = replace(SMALL, split_mode="tensor")
     plan = make_plan(even_profile(8), remote(600, 300), workload)
     assert plan.argv() == ["--device", "RPC0,RPC1", "--tensor-split", "43,21", "-ngl", "9", "--split-mode", "tensor"]
@@ -270,7 +274,7 @@ def test_tensor_mode_gives_everyone_a_share():
         make_plan(even_profile(8, block_bytes=200 * MIB), remote(600, 300), workload)
 
 
-def test_a_plan_knows_its_model():
+def test_a_plan_knows_its_model() -> None:
     plan = make_plan(even_profile(8), remote(500, 500), SMALL)
     check_model(plan, even_profile(8))
     with pytest.raises(PlanError, match="for 8 blocks, the model has 9"):

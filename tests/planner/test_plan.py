@@ -2,28 +2,30 @@
 
 import copy
 import json
+from typing import Any
 
 import pytest
 
 from rpc_wrapper.devices import MIB
 from rpc_wrapper.errors import DoesNotFit, PlanError
 from rpc_wrapper.planner import PlanOptions, Strategy, Workload, make_plan
+from rpc_wrapper.planner.memory import SplitMode
 from rpc_wrapper.planner.plan import plan_from_json, refusal_to_json, remap
 from tests.planner.profiles import even_profile, local_cpu, remote
 
 SMALL = Workload(ctx_size=512, n_ubatch=64)
-PLAN = make_plan(even_profile(8), [*remote(300, 600), local_cpu(100)], SMALL)
+PLAN = make_plan(even_profile(8), [*remote(300, 600), local_cpu(300)], SMALL)
 
 
 @pytest.mark.parametrize("mode", ["layer", "tensor"])
 @pytest.mark.parametrize("strategy", [Strategy.MEMORY, Strategy.UNIFORM])
-def test_json_there_and_back_is_the_same(mode, strategy: Strategy):
+def test_json_there_and_back_is_the_same(mode: SplitMode, strategy: Strategy) -> None:
     workload = Workload(ctx_size=512, split_mode=mode)
     plan = make_plan(even_profile(8), remote(300, 600), workload, PlanOptions(strategy=strategy))
     assert plan_from_json(json.loads(json.dumps(plan.to_json()))) == plan
 
 
-def test_the_json_has_the_promised_names():
+def test_the_json_has_the_promised_names() -> None:
     value = PLAN.to_json()
     assert value["fits"] is True
     assert value["argv"] == PLAN.argv()
@@ -44,7 +46,7 @@ def test_the_json_has_the_promised_names():
     assert "strategy memory" in value["reason"]
 
 
-def test_a_refusal_has_the_same_form():
+def test_a_refusal_has_the_same_form() -> None:
     error = DoesNotFit("the model does not fit: 5 MiB short on w0:1", {"w0:1": 5 * MIB}, ("add a backend of 9 MiB",))
     assert json.loads(json.dumps(refusal_to_json(error))) == {
         "fits": False,
@@ -56,7 +58,7 @@ def test_a_refusal_has_the_same_form():
     }
 
 
-def change(path: list, value: object) -> dict:
+def change(path: list[Any], value: object) -> dict[str, Any]:
     changed = copy.deepcopy(PLAN.to_json())
     at = changed
     for step in path[:-1]:
@@ -81,18 +83,18 @@ def change(path: list, value: object) -> dict:
         (change(["assignments"], {}), "stands where list"),
         (change(["assignments", 0], 7), "not an object"),
         (change(["assignments", 1, "endpoint"], "nowhere"), "malformed"),
-        (change(["assignments", 1, "endpoint"], 7), "no saved plan"),
+        (change(["assignments", 1, "endpoint"], 7), "stands where str"),
         (change(["assignments", 1, "first_block"], 0), "comes next"),
         (change(["assignments", 1, "share"], 7), "share 7"),
         (change(["assignments", 1, "budget_bytes"], 1), "short for this plan"),
     ],
 )
-def test_a_damaged_plan_is_refused(value: object, message: str):
+def test_a_damaged_plan_is_refused(value: object, message: str) -> None:
     with pytest.raises(PlanError, match=message):
         plan_from_json(value)
 
 
-def test_a_plan_moves_to_other_devices():
+def test_a_plan_moves_to_other_devices() -> None:
     others = [local_cpu(200), *remote(700, 700)]
     moved = remap(PLAN, others)
     assert [each.share for each in moved.assignments] == [each.share for each in PLAN.assignments]
@@ -100,24 +102,24 @@ def test_a_plan_moves_to_other_devices():
     assert "moved" in moved.reason[0]
 
 
-def test_but_not_to_fewer_or_smaller_ones():
+def test_but_not_to_fewer_or_smaller_ones() -> None:
     with pytest.raises(PlanError, match="uses 3 devices, 2 are given"):
         remap(PLAN, remote(500, 500))
     with pytest.raises(DoesNotFit, match="w1:50052 is"):
         remap(PLAN, [local_cpu(200), *remote(700, 1)])
 
 
-def test_a_plan_that_ends_on_the_cpu_cannot_be_made_by_moving():
+def test_a_plan_that_ends_on_the_cpu_cannot_be_made_by_moving() -> None:
     with pytest.raises(PlanError, match="only the first blocks"):
         remap(PLAN, [*remote(700, 700), local_cpu(700)])
 
 
 @pytest.mark.parametrize("weight", [-0.1, 1.1])
-def test_the_weight_of_memory_has_bounds(weight: float):
+def test_the_weight_of_memory_has_bounds(weight: float) -> None:
     with pytest.raises(PlanError, match="memory_weight"):
         PlanOptions(memory_weight=weight)
 
 
-def test_boundaries_belong_to_custom():
+def test_boundaries_belong_to_custom() -> None:
     with pytest.raises(PlanError, match="use strategy custom"):
         PlanOptions(boundaries=((0, 1),))

@@ -20,7 +20,9 @@ from tests.planner.profiles import even_profile, local_cpu, remote
         (3, 4, (0, 1), "1111"),
     ],
 )
-def test_slots_go_where_the_engine_puts_them(n_layer, n_gpu_layers, tensor_split, placed: str):
+def test_slots_go_where_the_engine_puts_them(
+    n_layer: int, n_gpu_layers: int, tensor_split: tuple[int, ...], placed: str
+) -> None:
     expected = tuple(None if mark == "-" else int(mark) for mark in placed)
     assert place_slots(n_layer, n_gpu_layers, tensor_split) == expected
 
@@ -40,7 +42,7 @@ def placed_by_engine(plan: Plan) -> dict[int, str]:
     n_layer=st.integers(1, 200),
     counts=st.lists(st.integers(0, 40), min_size=1, max_size=15).filter(any),
 )
-def test_whole_shares_are_exact(n_layer: int, counts: list[int]):
+def test_whole_shares_are_exact(n_layer: int, counts: list[int]) -> None:
     total = sum(counts)
     slots = place_slots(total - 1, total, counts)
     assert [slots.count(index) for index in range(len(counts))] == counts
@@ -55,7 +57,9 @@ def test_whole_shares_are_exact(n_layer: int, counts: list[int]):
     kept=st.floats(0, 1),
     keep=st.booleans(),
 )
-def test_the_engine_does_exactly_what_the_plan_says(n_layer, budgets, cpu, strategy, kept, keep):
+def test_the_engine_does_exactly_what_the_plan_says(
+    n_layer: int, budgets: list[int], cpu: int | None, strategy: Strategy, kept: float, keep: bool
+) -> None:
     devices = [*remote(*(budget * 1000 for budget in budgets)), *([local_cpu(cpu * 1000)] if cpu else [])]
     split_layer = 1 + int(kept * (n_layer - 2)) if keep and n_layer > 1 else None
     options = PlanOptions(strategy=strategy, split_layer=split_layer)
@@ -68,13 +72,13 @@ def plan_of_eight() -> Plan:
     return make_plan(even_profile(8), remote(500, 500), Workload(ctx_size=512), PlanOptions(strategy=Strategy.UNIFORM))
 
 
-def test_a_difference_names_both():
+def test_a_difference_names_both() -> None:
     plan = plan_of_eight()
     real = planned_slots(plan) | {3: "RPC1[w1:50052]", 8: "CPU"}
     assert compare(plan, real) == ["block 3 is planned on RPC0 but on RPC1", "the output is planned on RPC1 but on CPU"]
 
 
-def test_a_run_of_differences_is_one_sentence():
+def test_a_run_of_differences_is_one_sentence() -> None:
     plan = plan_of_eight()
     real = dict.fromkeys(range(9), "RPC0[w0:50052]")
     assert compare(plan, real) == ["blocks 4 to 7 and the output are planned on RPC1 but on RPC0"]

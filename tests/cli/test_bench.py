@@ -1,0 +1,59 @@
+"""The command as a user runs it."""
+
+import asyncio
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from rpc_wrapper.bench.driver import Target
+from rpc_wrapper.cli.bench import bench, parse_counts, parse_target, without_keys
+from rpc_wrapper.errors import ConfigError
+from tests.bench.serve import fake_server
+
+app = typer.Typer()
+app.command()(bench)
+
+
+async def test_two_targets_are_compared_and_written_down(tmp_path):
+    table, values = tmp_path / "t.md", tmp_path / "t.json"
+    sizes = ["--streams", "1,2", "--prompt-tokens", "4", "--n-predict", "3", "--repeats", "2"]
+    async with fake_server() as one, fake_server("--api-key", "sesame") as two:
+        targets = ["--target", f"bare={one}", "--target", f"ours={two}/,sesame"]
+        files = ["--json", str(values), "--markdown", str(table)]
+        result = await asyncio.to_thread(CliRunner().invoke, app, [*targets, *sizes, *files])
+    assert result.exit_code == 0, result.output
+    assert "| ours / bare |" in result.output
+    assert table.read_text() in result.output
+    rounds = json.loads(values.read_text())["rounds"]
+    assert len(rounds) == 2 * 2 * 2
+    assert "sesame" not in values.read_text() + result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("a=http://h:1", Target("a", "http://h:1")),
+        ("a=https://h/,key=1", Target("a", "https://h", "key=1")),
+    ],
+)
+def test_targets(text, target):
+    assert parse_target(text) == target
+
+
+@pytest.mark.parametrize("text", ["http://h:1", "=http://h", "a=h:1", ""])
+def test_a_malformed_target_says_how_to_write_one(text):
+    with pytest.raises(ConfigError, match=r"NAME=URL\[,KEY\]"):
+        parse_target(text)
+
+
+def test_counts():
+    assert parse_counts("1, 8") == [1, 8]
+    with pytest.raises(ConfigError, match="write 1,8"):
+        parse_counts("one")
+
+
+def test_no_key_is_published():
+    argv = ["bench", "bench", "--target", "a=http://h,secret", "--target=b=https://h,secret", "--streams", "1,8"]
+    assert without_keys(argv) == "rpc-wrapper bench --target a=http://h,KEY --target=b=https://h,KEY --streams 1,8"
