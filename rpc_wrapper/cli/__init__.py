@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from rpc_wrapper.cli import certs
 from rpc_wrapper.cli.config import config
 from rpc_wrapper.cli.demo import demo
 from rpc_wrapper.cli.doctor import doctor
@@ -24,6 +25,7 @@ app.command()(doctor)
 app.command()(inspect)
 app.command()(truncate)
 app.add_typer(plan, name="plan")
+app.add_typer(certs.app, name="certs")
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import httpx
 from rpc_wrapper.cli.plan_store import open_store
 from rpc_wrapper.devices import Device, parse_endpoints
 from rpc_wrapper.errors import ConfigError, PlanError
-from rpc_wrapper.gateway.backends import BackendReport, survey
+from rpc_wrapper.gateway.backends import BackendReport, Scout
 from rpc_wrapper.planner import ModelProfile, Plan, PlanOptions, Strategy, Workload, make_plan, read_profile
 from rpc_wrapper.planner.declared import parse_boundaries, parse_devices
 from rpc_wrapper.planner.memory import SplitMode
@@ -129,7 +129,7 @@ class Request:
 
 async def _survey(endpoints: str) -> tuple[BackendReport, ...]:
     async with httpx.AsyncClient(trust_env=False) as client:
-        return await survey(parse_endpoints(endpoints), client, PROBE_TIMEOUT_S)
+        return await Scout(client).survey(parse_endpoints(endpoints))
 
 
 def _ask(endpoints: str) -> list[Device]:

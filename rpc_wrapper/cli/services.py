@@ -28,7 +28,9 @@ from rpc_wrapper.gateway.start import ClusterConfig
 from rpc_wrapper.link.deadline import Deadlines
 from rpc_wrapper.link.delay import Network
 from rpc_wrapper.link.gate import Gate, GateOptions
+from rpc_wrapper.link.tls import Identity, client_context, server_context
 from rpc_wrapper.planner import ModelProfile, PlanOptions, Strategy, Workload, read_profile
+from rpc_wrapper.planner.memory import SplitMode
 from rpc_wrapper.supervisor import Runner
 
 SMALL_CTX = 1024
@@ -42,10 +44,11 @@ log = logging.getLogger(__name__)
 
 def backend_service(settings: Settings, environ: Mapping[str, str], extra: tuple[str, ...] = ()) -> Service:
     """Return a worker and its agent; raise ConfigError or EngineError."""
-    if not is_loopback(settings.bind):
+    identity = tls_identity(settings)
+    if identity is None and not is_loopback(settings.bind):
         log.warning(
-            "lending %s:%d to the network without TLS: whoever reaches it can use this machine's memory and read the "
-            "model; keep it on a private network",
+            "lending %s:%d to the network without TLS (APP_TLS): whoever reaches it can use this machine's memory "
+            "and read the model; keep it on a private network",
             settings.bind,
             settings.port,
         )
@@ -60,7 +63,12 @@ def backend_service(settings: Settings, environ: Mapping[str, str], extra: tuple
     )
     gate = Gate(
         Endpoint(LOOPBACK, options.port),
-        GateOptions(host=settings.bind, port=settings.port, budget_bytes=budget_bytes),
+        GateOptions(
+            host=settings.bind,
+            port=settings.port,
+            budget_bytes=budget_bytes,
+            context=server_context(identity) if identity else None,
+        ),
     )
     worker = Worker(
         WorkerConfig(binaries.find_engine(settings.engine_dir), options, args.worker_environ(environ)), gate
@@ -68,7 +76,14 @@ def backend_service(settings: Settings, environ: Mapping[str, str], extra: tuple
     runner = Runner(f"worker:{settings.port}", worker, stop_grace_s=settings.stop_s)
     worker_id = f"{socket.gethostname()}:{settings.port}"
     agent = Agent(runner, worker, gate, worker_id=worker_id, budget_bytes=budget_bytes)
-    return Service(create_agent(agent), settings.bind, settings.agent_port, runner)
+    return Service(create_agent(agent), settings.bind, settings.agent_port, runner, tls=identity)
+
+
+def tls_identity(settings: Settings) -> Identity | None:
+    """Return this side's certificates, None when TLS is off."""
+    if settings.tls == "off" or settings.tls_ca is None or settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return Identity(settings.tls_ca, settings.tls_cert, settings.tls_key)
 
 
 def is_loopback(host: str) -> bool:
@@ -91,7 +106,7 @@ def server_service(settings: Settings, environ: Mapping[str, str], extra: tuple[
         endpoints=() if settings.strategy == "local" else settings.rpc_backends,
         local_devices=(),
         profile=profile,
-        workload=workload(options, settings),
+        workload=workload(options, settings.split_mode),
         plan_options=plan_options(settings, profile),
         server=options,
         environ=environ,
@@ -101,7 +116,7 @@ def server_service(settings: Settings, environ: Mapping[str, str], extra: tuple[
         rejoin=settings.rejoin,
         canary_s=settings.canary_s,
     )
-    http = httpx.AsyncClient(trust_env=False)
+    http = httpx.AsyncClient(trust_env=False, verify=config.links.tls or True)
     effects = LlamaServer(config, http)
     runner = Runner("llama-server", effects, stop_grace_s=settings.stop_s)
     effects.on_newcomer = runner.restart
@@ -153,16 +168,22 @@ def warn_about_context(ctx_size: int, n_parallel: int) -> None:
         )
 
 
-def workload(options: args.ServerOptions, settings: Settings) -> Workload:
-    """Return what the planner counts with."""
+def workload(options: args.ServerOptions, split_mode: SplitMode) -> Workload:
+    """Return what the planner counts with: what llama-server will really be told."""
+    default = Workload()
+    n_ubatch = options.n_ubatch or default.n_ubatch
+    n_batch = options.n_batch or default.n_batch
     return Workload(
         ctx_size=options.ctx_size,
         n_parallel=options.n_parallel,
         cache_type_k=options.cache_type_k,
         cache_type_v=options.cache_type_v,
+        n_batch=min(n_batch, n_ubatch) if options.embeddings else n_batch,  # as llama-server's main does (server.cpp)
+        n_ubatch=n_ubatch,
         kv_unified=options.kv_unified,
         flash_attn=options.flash_attn != "off",
-        split_mode=settings.split_mode,
+        split_mode=split_mode,
+        embeddings=options.embeddings,
     )
 
 
@@ -184,8 +205,10 @@ def parse_boundaries(text: str | None) -> tuple[tuple[int, int], ...]:
 
 def link_config(settings: Settings) -> LinkConfig:
     """Return how the links behave."""
+    identity = tls_identity(settings)
     return LinkConfig(
         relay=settings.link == "relay",
+        tls=client_context(identity) if identity else None,
         network=Network(settings.latency_min, settings.latency_max, settings.link_mbit),
         deadlines=Deadlines(graph_s=settings.silence_s),
     )

@@ -4,14 +4,17 @@ import asyncio
 import contextlib
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 import uvicorn
 from fastapi import FastAPI
 
 from rpc_wrapper.errors import ConfigError, RPCWrapperError
+from rpc_wrapper.link.tls import Identity
 from rpc_wrapper.supervisor.runner import Runner
 
 # After the drain nothing but dashboards' event streams is left open; they are cut after this.
@@ -28,6 +31,7 @@ class Service:
     port: int
     runner: Runner
     drain: Callable[[], Coroutine[object, object, None]] | None = None
+    tls: Identity | None = None
 
 
 class _Server(uvicorn.Server):
@@ -137,6 +141,18 @@ async def run_services(services: Sequence[Service], stop: Stop) -> None:
         force.cancel()
     if failures:
         raise failures[0]
+
+
+def _mutual_tls(identity: Identity | None) -> dict[str, Any]:
+    """Return uvicorn's options for a port that demands a certificate of our CA."""
+    if identity is None:
+        return {}
+    return {
+        "ssl_certfile": identity.cert,
+        "ssl_keyfile": identity.key,
+        "ssl_ca_certs": str(identity.ca),
+        "ssl_cert_reqs": ssl.CERT_REQUIRED,
+    }
 
 
 async def _run(service: Service, listener: socket.socket, stop: Stop, failures: list[RPCWrapperError]) -> None:

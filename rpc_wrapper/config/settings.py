@@ -187,6 +187,12 @@ class Settings(BaseSettings):
     latency_min: SecondsOrZero = Field(0, description="Least delay simulated per message and direction, in seconds.")
     latency_max: SecondsOrZero = Field(0, description="Longest delay simulated per message and direction, in seconds.")
     link_mbit: float | None = Field(None, gt=0, description="Bandwidth simulated per link and direction, in Mbit/s.")
+    tls: Literal["off", "require"] = Field(
+        "off", description="Mutual TLS 1.3 between server and backends, agents included; `certs init` makes the files."
+    )
+    tls_ca: Path | None = Field(None, description="Certificate of the CA that signed both sides, PEM.")
+    tls_cert: Path | None = Field(None, description="This machine's certificate, PEM.")
+    tls_key: Path | None = Field(None, description="The key of this machine's certificate, PEM.")
     silence_s: Seconds = Field(
         30, description="Longest silence of a backend that computes, in seconds; longer for more work."
     )
@@ -227,6 +233,10 @@ class Settings(BaseSettings):
         """Refuse settings that contradict each other."""
         if self.mode == "backend" and self.port == self.agent_port:
             raise ValueError(f"APP_PORT and APP_AGENT_PORT are both {self.port}: give the agent a port of its own")
+        if self.tls == "require" and None in (self.tls_ca, self.tls_cert, self.tls_key):
+            raise ValueError("APP_TLS=require needs APP_TLS_CA, APP_TLS_CERT and APP_TLS_KEY: set all three")
+        if self.tls == "require" and self.link == "direct":
+            raise ValueError("APP_TLS=require needs APP_LINK=relay: the engine itself encrypts nothing")
         six = next((endpoint for endpoint in self.rpc_backends if endpoint.is_ipv6), None)
         if six is not None and self.link == "direct":
             raise ValueError(

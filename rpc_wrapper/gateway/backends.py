@@ -2,13 +2,16 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 
 from rpc_wrapper.devices import MIB, Device, Endpoint
-from rpc_wrapper.rpc import ProbeResult, ProbeState, probe
+from rpc_wrapper.link.tls import explain
+from rpc_wrapper.rpc import ProbeResult, ProbeState, Tls, probe
 
 PROBE_TIMEOUT_S = 3.0
 AGENT_TIMEOUT_S = 1.0  # no answer by then means there is no agent
@@ -92,6 +95,63 @@ class BackendReport:
         }
 
 
+class Scout:
+    """Ask backends who they are: over TLS, with our certificate, when `tls` is given."""
+
+    def __init__(self, http: httpx.AsyncClient, tls: ssl.SSLContext | None = None) -> None:
+        self._http = http
+        self._tls = tls
+
+    async def survey(self, listed: Sequence[Endpoint]) -> tuple[BackendReport, ...]:
+        """Resolve, probe and ask every listed endpoint at once; one report per address, in the listed order."""
+        reports = await asyncio.gather(*(self._survey_one(endpoint) for endpoint in listed))
+        return tuple(report for group in reports for report in group)
+
+    async def newcomers(self, listed: Sequence[Endpoint], known: Collection[Endpoint]) -> tuple[BackendReport, ...]:
+        """Return the usable backends at addresses of the list that are not known yet; the known are left in peace."""
+        resolved = await asyncio.gather(*(resolve(endpoint) for endpoint in listed))
+        fresh = [(name, at) for name, found in zip(listed, resolved, strict=True) for at in found if at not in known]
+        reports = await asyncio.gather(*(self._report(name, address) for name, address in fresh))
+        return tuple(report for report in reports if report.is_usable)
+
+    async def ask_agent(self, listed: Endpoint, address: Endpoint) -> AgentStatus | None:
+        """Ask a backend's agent for its state and budget; None when there is none or it makes no sense."""
+        url = httpx.URL(scheme="https" if self._tls else "http", host=address.host, port=address.agent, path="/status")
+        # Over TLS the certificate must carry the name that was listed, not the address it resolved to.
+        extensions = {"sni_hostname": listed.host} if self._tls else {}
+        try:
+            reply = await self._http.get(url, timeout=AGENT_TIMEOUT_S, extensions=extensions)
+            return agent_status(reply.json())
+        except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    async def _survey_one(self, listed: Endpoint) -> list[BackendReport]:
+        addresses = await resolve(listed)
+        if not addresses:
+            detail = f"the name {listed.host!r} does not resolve"
+            return [BackendReport(listed, listed, ProbeResult(listed, ProbeState.UNRESOLVABLE, detail=detail))]
+        return list(await asyncio.gather(*(self._report(listed, address) for address in addresses)))
+
+    async def _report(self, listed: Endpoint, address: Endpoint) -> BackendReport:
+        tls = Tls(self._tls, listed.host, explain) if self._tls else None
+        result, agent = await asyncio.gather(
+            probe(address, timeout_s=PROBE_TIMEOUT_S, tls=tls), self.ask_agent(listed, address)
+        )
+        return BackendReport(listed, address, result, agent)
+
+
+def agent_status(body: Any) -> AgentStatus:
+    """Read an agent's answer; raise KeyError, TypeError, ValueError or AttributeError when it is none."""
+    budget = body.get("budget_bytes")
+    return AgentStatus(
+        state=str(body["state"]),
+        budget_bytes=int(budget) if budget else None,
+        device_names=tuple(str(name) for name in body.get("devices", ())),
+        pid=body.get("pid"),
+        last_exit=body.get("last_exit"),
+    )
+
+
 async def resolve(endpoint: Endpoint) -> tuple[Endpoint, ...]:
     """Return one endpoint per address of a name, in a stable order; empty when it does not resolve.
 
@@ -106,56 +166,3 @@ async def resolve(endpoint: Endpoint) -> tuple[Endpoint, ...]:
             continue
         return tuple(endpoint.at(address) for address in sorted({str(info[4][0]) for info in found}))
     return ()
-
-
-async def ask_agent(endpoint: Endpoint, client: httpx.AsyncClient) -> AgentStatus | None:
-    """Ask a backend's agent for its state and budget; None when there is none or it makes no sense."""
-    try:
-        reply = await client.get(f"http://{_host(endpoint)}:{endpoint.agent}/status", timeout=AGENT_TIMEOUT_S)
-        body = reply.json()
-        budget = body.get("budget_bytes")
-        names = tuple(str(name) for name in body.get("devices", ()))
-        return AgentStatus(
-            state=str(body["state"]),
-            budget_bytes=int(budget) if budget else None,
-            device_names=names,
-            pid=body.get("pid"),
-            last_exit=body.get("last_exit"),
-        )
-    except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _host(endpoint: Endpoint) -> str:
-    return f"[{endpoint.host}]" if endpoint.is_ipv6 else endpoint.host
-
-
-async def survey(listed: Sequence[Endpoint], client: httpx.AsyncClient, timeout_s: float) -> tuple[BackendReport, ...]:
-    """Resolve, probe and ask every listed endpoint at once; one report per address, in the listed order."""
-    reports = await asyncio.gather(*(_survey_one(endpoint, client, timeout_s) for endpoint in listed))
-    return tuple(report for group in reports for report in group)
-
-
-async def _survey_one(listed: Endpoint, client: httpx.AsyncClient, timeout_s: float) -> list[BackendReport]:
-    addresses = await resolve(listed)
-    if not addresses:
-        unresolved = ProbeResult(
-            listed, ProbeState.UNRESOLVABLE, None, (), None, f"the name {listed.host!r} does not resolve"
-        )
-        return [BackendReport(listed, listed, unresolved)]
-    return list(await asyncio.gather(*(_report(listed, address, client, timeout_s) for address in addresses)))
-
-
-async def _report(listed: Endpoint, address: Endpoint, client: httpx.AsyncClient, timeout_s: float) -> BackendReport:
-    result, agent = await asyncio.gather(probe(address, timeout_s=timeout_s), ask_agent(address, client))
-    return BackendReport(listed, address, result, agent)
-
-
-async def newcomers(
-    listed: Sequence[Endpoint], known: Collection[Endpoint], client: httpx.AsyncClient, timeout_s: float
-) -> tuple[BackendReport, ...]:
-    """Return the usable backends at listed names and addresses that are not known yet; the known are left in peace."""
-    resolved = await asyncio.gather(*(resolve(endpoint) for endpoint in listed))
-    fresh = [(name, at) for name, found in zip(listed, resolved, strict=True) for at in found if at not in known]
-    reports = await asyncio.gather(*(_report(name, address, client, timeout_s) for name, address in fresh))
-    return tuple(report for report in reports if report.is_usable)

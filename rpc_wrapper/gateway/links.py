@@ -1,5 +1,6 @@
 """The links of one group: one relay per backend, kept over restarts so that its port stays the same."""
 
+import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
@@ -10,15 +11,20 @@ from rpc_wrapper.link.delay import Network
 from rpc_wrapper.link.events import LinkEvent
 from rpc_wrapper.link.meter import MeterSnapshot
 from rpc_wrapper.link.relay import Link, LinkOptions
+from rpc_wrapper.link.session import Security
 
 Key = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class LinkConfig:
-    """How the group's links behave; without `relay` llama-server connects to the backends itself."""
+    """How the group's links behave; without `relay` llama-server connects to the backends itself.
+
+    `tls` is the context of our side, when the backends are reached over TLS.
+    """
 
     relay: bool = True
+    tls: ssl.SSLContext | None = None
     network: Network = field(default_factory=Network)
     deadlines: Deadlines = field(default_factory=Deadlines)
 
@@ -49,6 +55,7 @@ class Links:
         if link is None or link.endpoint != target:
             options = LinkOptions(
                 deadlines=self._config.deadlines,
+                security=Security(self._config.tls, backend.listed.host) if self._config.tls else None,
                 network=replace(self._config.network, seed=self._config.network.seed + backend.endpoint.port),
                 local_port=link.address.port if link is not None else 0,
             )

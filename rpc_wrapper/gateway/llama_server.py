@@ -16,7 +16,7 @@ from rpc_wrapper.engine import args, flags
 from rpc_wrapper.engine.client import EngineClient
 from rpc_wrapper.engine.failure import Failure, classify
 from rpc_wrapper.errors import ConfigError, PlanError, ProcessError, RPCWrapperError
-from rpc_wrapper.gateway.backends import PROBE_TIMEOUT_S, BackendReport, survey
+from rpc_wrapper.gateway.backends import BackendReport, Scout
 from rpc_wrapper.gateway.links import Links
 from rpc_wrapper.gateway.proof import differences
 from rpc_wrapper.gateway.roll_call import RollCall, call_roll
@@ -42,13 +42,13 @@ class LlamaServer:
 
     def __init__(self, config: ClusterConfig, http: httpx.AsyncClient) -> None:
         self._config = config
-        self._http = http
+        self._scout = Scout(http, config.links.tls)
         self._was_ready = False
         self._news: asyncio.Queue[LinkEvent] = asyncio.Queue()
         self.links = Links(config.links, self._news.put_nowait)
         self.pulse = Pulse()
         self.on_newcomer: Callable[[str], None] = log.info  # whoever owns the life cycle puts its restart here
-        self._watches = Watches(config, http, self._news, self.pulse, self._tell_newcomer)
+        self._watches = Watches(config, self._scout, self._news, self.pulse, self._tell_newcomer)
         self.reports: tuple[BackendReport, ...] = ()
         self.start: Start | None = None  # the newest, whether it runs or not
 
@@ -69,7 +69,7 @@ class LlamaServer:
         """Survey the backends until enough answer; before the first readiness only for `wait_s`."""
         deadline = time.monotonic() + self._config.wait_s
         while True:
-            self.reports = await survey(self._config.endpoints, self._http, PROBE_TIMEOUT_S)
+            self.reports = await self._scout.survey(self._config.endpoints)
             roll = call_roll(self.reports, self._config.min_backends)
             if roll.is_complete:
                 return roll

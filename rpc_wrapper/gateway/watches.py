@@ -5,11 +5,9 @@ import logging
 import time
 from collections.abc import Callable
 
-import httpx
-
 from rpc_wrapper.engine.client import EngineClient
 from rpc_wrapper.errors import UpstreamError
-from rpc_wrapper.gateway.backends import PROBE_TIMEOUT_S, BackendReport, ask_agent, newcomers
+from rpc_wrapper.gateway.backends import BackendReport, Scout
 from rpc_wrapper.gateway.start import ClusterConfig, Start
 from rpc_wrapper.link.events import LinkEvent, Refused, Silence
 from rpc_wrapper.supervisor import Fault, FaultKind
@@ -42,13 +40,13 @@ class Watches:
     def __init__(
         self,
         config: ClusterConfig,
-        http: httpx.AsyncClient,
+        scout: Scout,
         news: asyncio.Queue[LinkEvent],
         pulse: Pulse,
         on_newcomer: Callable[[str], None],
     ) -> None:
         self._config = config
-        self._http = http
+        self._scout = scout
         self._news = news
         self._pulse = pulse
         self._on_newcomer = on_newcomer
@@ -84,7 +82,7 @@ class Watches:
         known = backend.agent.pid if backend.agent else None
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            now = await ask_agent(backend.endpoint, self._http)
+            now = await self._scout.ask_agent(backend.listed, backend.endpoint)
             if known is not None and now is not None and now.pid != known:
                 text = f"the worker of {backend.endpoint} has ended: {now.last_exit or 'it was restarted'}"
                 return Fault(FaultKind.EXIT, text, backend=str(backend.endpoint), detected_after_s=HEARTBEAT_S)
@@ -97,7 +95,7 @@ class Watches:
                 await asyncio.sleep(NEWCOMERS_S)
                 if self._config.rejoin == "never":
                     continue
-                found = await newcomers(self._config.endpoints, known, self._http, PROBE_TIMEOUT_S)
+                found = await self._scout.newcomers(self._config.endpoints, known)
                 if found and (self._config.rejoin == "now" or await _is_idle(client)):
                     names = ", ".join(str(report.endpoint) for report in found)
                     known |= {report.endpoint for report in found}

@@ -11,7 +11,7 @@ protocol without I/O; ``resolve`` finds addresses and ``client`` puts the connec
 probe returns and ``report`` shows it.
 """
 
-from rpc_wrapper.rpc.client import Client, connect, probe, probe_all
+from rpc_wrapper.rpc.client import Client, Tls, connect, probe, probe_all
 from rpc_wrapper.rpc.commands import PINNED, SHAPES, Command, ProtocolVersion
 from rpc_wrapper.rpc.connection import NEED_DATA, Connection, ConnectionClosed, NeedData
 from rpc_wrapper.rpc.resolve import UnresolvableHost, resolve
@@ -30,6 +30,7 @@ __all__ = [
     "ProbeResult",
     "ProbeState",
     "ProtocolVersion",
+    "Tls",
     "UnresolvableHost",
     "connect",
     "probe",

@@ -11,9 +11,11 @@ import asyncio
 import errno
 import math
 import socket
+import ssl
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -43,6 +45,15 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, for 0 seconds
 _Reply = TypeVar("_Reply", bound=Reply)
 
 
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How to speak TLS to a gate: the context, the name its certificate must carry, and what a failure means."""
+
+    context: ssl.SSLContext
+    server_name: str
+    explain: Callable[[BaseException], str] = str
+
+
 class PeerClosed(TransportError):
     """The peer closed the connection instead of answering."""
 
@@ -54,7 +65,10 @@ class PeerReset(PeerClosed):
 class Client:
     """One open connection to a worker; use it as an async context manager, so that it is closed at once."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, timeout_s: float) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, timeout_s: float, tls: Tls | None = None
+    ) -> None:
+        self._tls = tls
         self._reader = reader
         self._writer = writer
         self._timeout_s = timeout_s
@@ -136,6 +150,8 @@ class Client:
         except (ConnectionResetError, BrokenPipeError):
             self._was_reset = True
             return b""
+        except ssl.SSLError as exc:  # in TLS 1.3 a server says no only after the handshake
+            raise TransportError(self._tls.explain(exc) if self._tls else str(exc)) from exc
         except OSError as exc:
             raise TransportError(f"the connection broke: {exc.strerror or exc}") from exc
 
@@ -154,25 +170,30 @@ class Client:
                     raise RemoteProtocolError(f"it answered an empty line with {answer[:24]!r}: it is no worker")
 
 
-async def connect(endpoint: Endpoint, *, timeout_s: float) -> Client:
+async def connect(endpoint: Endpoint, *, timeout_s: float, tls: Tls | None = None) -> Client:
     """Open a connection to the first address that takes one; raise UnresolvableHost or ConnectError."""
     addresses = await resolve(endpoint, timeout_s=timeout_s)
     try:
         async with asyncio.timeout(timeout_s):
-            reader, writer = await _open_first(addresses, endpoint.port)
+            reader, writer = await _open_first(addresses, endpoint.port, tls)
     except TimeoutError:
         raise ConnectError(
             f"nothing answered in {timeout_s:g} s: the machine is off, a firewall drops packets, "
             "or a busy worker already has its 2 clients waiting"
         ) from None
-    return Client(reader, writer, timeout_s=timeout_s)
+    return Client(reader, writer, timeout_s=timeout_s, tls=tls)
 
 
-async def _open_first(addresses: Sequence[str], port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _open_first(
+    addresses: Sequence[str], port: int, tls: Tls | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     last = OSError(errno.EADDRNOTAVAIL, "it has no address")
+    secured = {"ssl": tls.context, "server_hostname": tls.server_name} if tls else {}
     for address in addresses:
         try:
-            return await asyncio.open_connection(address, port)
+            return await asyncio.open_connection(address, port, **secured)  # type: ignore[arg-type]
+        except ssl.SSLError as exc:
+            raise ConnectError(tls.explain(exc) if tls else str(exc)) from exc
         except OSError as exc:
             last = exc
     if last.errno == errno.ECONNREFUSED:
@@ -189,10 +210,10 @@ _STATE_OF_ERROR = (
 )
 
 
-async def probe(endpoint: Endpoint, *, timeout_s: float) -> ProbeResult:
+async def probe(endpoint: Endpoint, *, timeout_s: float, tls: Tls | None = None) -> ProbeResult:
     """Ask one endpoint for its version and its devices' memory, each step within ``timeout_s``; never raise."""
     try:
-        return await _interview(endpoint, timeout_s)
+        return await _interview(endpoint, timeout_s, tls)
     except (TransportError, ProtocolError) as exc:
         state = next(state for kind, state in _STATE_OF_ERROR if isinstance(exc, kind))
         detail = f"{exc}: it serves another client, or is frozen" if state is ProbeState.BUSY else str(exc)
@@ -206,22 +227,22 @@ async def probe_all(endpoints: Sequence[Endpoint], *, timeout_s: float) -> tuple
     return tuple(task.result() for task in tasks)
 
 
-async def _interview(endpoint: Endpoint, timeout_s: float) -> ProbeResult:
+async def _interview(endpoint: Endpoint, timeout_s: float, tls: Tls | None) -> ProbeResult:
     version = None
-    async with await connect(endpoint, timeout_s=timeout_s) as client:
+    async with await connect(endpoint, timeout_s=timeout_s, tls=tls) as client:
         with suppress(PeerClosed):
             version = await client.hello()
         if version is not None and PINNED.accepts(version):
             return await _measure(client, endpoint, version)
     if version is None:
-        version = await _old_version(endpoint, timeout_s)
+        version = await _old_version(endpoint, timeout_s, tls)
     detail = f"it speaks RPC protocol {version} and this engine {PINNED}: run the same llama.cpp on both"
     return ProbeResult(endpoint, ProbeState.WRONG_VERSION, version, detail=detail)
 
 
-async def _old_version(endpoint: Endpoint, timeout_s: float) -> ProtocolVersion:
+async def _old_version(endpoint: Endpoint, timeout_s: float, tls: Tls | None) -> ProtocolVersion:
     """Ask again as an old client would: only an old worker hangs up on today's HELLO and answers an empty one."""
-    async with await connect(endpoint, timeout_s=timeout_s) as client:
+    async with await connect(endpoint, timeout_s=timeout_s, tls=tls) as client:
         try:
             return await client.old_hello()
         except PeerReset as exc:
