@@ -5,8 +5,11 @@ import logging
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rpc_wrapper.engine import args, binaries, flags, loadlog
+from rpc_wrapper.errors import ConfigError
+from rpc_wrapper.link.cache import prune
 from rpc_wrapper.link.gate import Gate
 from rpc_wrapper.rpc import ProbeState
 from rpc_wrapper.supervisor import Child, Diagnosis, Fault, Launch
@@ -21,6 +24,21 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class CacheConfig:
+    """Where the worker keeps large tensors between its starts, and how much of them."""
+
+    folder: Path
+    quota_bytes: int
+
+    def prune(self, *, is_suspect: bool) -> None:
+        """Bring the cache within its quota; after a death, check the file that was written last."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        pruned = prune(self.folder / "rpc", self.quota_bytes, verify=int(is_suspect))
+        if pruned.damaged or pruned.evicted:
+            log.info("tensor cache: removed %d damaged, %d old files", len(pruned.damaged), len(pruned.evicted))
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerConfig:
     """How to run one worker."""
 
@@ -28,6 +46,7 @@ class WorkerConfig:
     options: args.WorkerOptions
     environ: Mapping[str, str]
     rlimit_as_bytes: int | None = None
+    cache: CacheConfig | None = None
 
 
 class Worker:
@@ -36,6 +55,7 @@ class Worker:
     def __init__(self, config: WorkerConfig, gate: Gate) -> None:
         self._config = config
         self._gate = gate
+        self._has_died = False
         self._banner: list[str] = []  # what it prints before it listens: its devices, among others
 
     @property
@@ -50,13 +70,29 @@ class Worker:
         argv = tuple(args.worker_argv(program, self._config.options, accepted))
         self._banner.clear()
         self._gate.forget()
+        environ = await asyncio.to_thread(self._with_cache)
         log.info("starting: %s", shlex.join(argv))
         return Launch(
             argv,
-            self._config.environ,
+            environ,
             rlimit_as_bytes=self._config.rlimit_as_bytes,
             ready_deadline_s=READY_DEADLINE_S,
         )
+
+    def _with_cache(self) -> Mapping[str, str]:
+        """Put the cache in order while no worker writes to it, and return the environment that names it."""
+        cache = self._config.cache
+        if cache is None:
+            return self._config.environ
+        try:
+            cache.prune(is_suspect=self._has_died)
+        except OSError as error:
+            reason = f"{error.filename}: {error.strerror}"
+            raise ConfigError(
+                f"the tensor cache cannot be used ({reason}): set APP_CACHE_DIR, or APP_CACHE=off"
+            ) from error
+        self._has_died = False
+        return {**self._config.environ, "LLAMA_CACHE": str(cache.folder)}
 
     def hear(self, launch: Launch, line: str) -> None:
         """Keep the banner; what follows speaks of its clients."""
@@ -82,5 +118,6 @@ class Worker:
 
     def classify(self, lines: Sequence[str], returncode: int) -> Diagnosis:
         """Say why it ended."""
+        self._has_died = True
         failure = loadlog.classify(lines, returncode)
         return Diagnosis(failure.value, failure.advice, failure.is_permanent)

@@ -29,7 +29,6 @@ def run(
     loaded, extra = load(cli, engine_args or [])
     settings = loaded.settings
     if settings.mode == "none":
-        print("APP_MODE is none: idling; use `docker exec` to run llama-cli and the others.", flush=True)
         run_loop(idle())
         return
     if settings.mode == "backend":
@@ -42,6 +41,7 @@ def run(
 async def idle() -> None:
     """Wait for SIGTERM or SIGINT."""
     with Stop().on_signals() as stop:
+        print("APP_MODE is none: idling; use `docker exec` to run llama-cli and the others.", flush=True)
         await stop.requested.wait()
 
 

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 import rpc_wrapper
 from rpc_wrapper.agent.app import Agent
 from rpc_wrapper.agent.app import create_app as create_agent
-from rpc_wrapper.agent.worker import Worker, WorkerConfig
+from rpc_wrapper.agent.worker import CacheConfig, Worker, WorkerConfig
 from rpc_wrapper.cli.serving import Service, listen
 from rpc_wrapper.config import Settings
 from rpc_wrapper.devices import MIB, Endpoint
@@ -38,6 +38,9 @@ DEFAULT_CTX = 4096
 BACKEND_PORT = 50052
 LAST_PORT = 51000
 LOOPBACK = "127.0.0.1"
+# What a worker needs beside its buffers: programs, stacks, receive buffers, the scratch of one graph.
+WORKER_BYTES = 1024 * MIB
+THREAD_BYTES = 80 * MIB  # a stack and one of malloc's arenas
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +62,7 @@ def backend_service(settings: Settings, environ: Mapping[str, str], extra: tuple
         port=free_port(),
         threads=settings.threads or machine.default_threads(),
         devices=settings.device,
+        cache=settings.cache,
         extra=extra,
     )
     gate = Gate(
@@ -70,13 +74,36 @@ def backend_service(settings: Settings, environ: Mapping[str, str], extra: tuple
             context=server_context(identity) if identity else None,
         ),
     )
-    worker = Worker(
-        WorkerConfig(binaries.find_engine(settings.engine_dir), options, args.worker_environ(environ)), gate
-    )
+    worker = Worker(worker_config(settings, options, environ), gate)
     runner = Runner(f"worker:{settings.port}", worker, stop_grace_s=settings.stop_s)
     worker_id = f"{socket.gethostname()}:{settings.port}"
     agent = Agent(runner, worker, gate, worker_id=worker_id, budget_bytes=budget_bytes)
     return Service(create_agent(agent), settings.bind, settings.agent_port, runner, tls=identity)
+
+
+def worker_config(settings: Settings, options: args.WorkerOptions, environ: Mapping[str, str]) -> WorkerConfig:
+    """Return how the worker runs.
+
+    The gate caps every buffer, on any device. The address space is a second wall around a worker that computes on the
+    CPU alone; a GPU's driver reserves far more addresses than memory, so there the limit would be a lie.
+    """
+    engine = binaries.find_engine(settings.engine_dir)
+    on_cpu = all(name.startswith("CPU") for name in binaries.worker_device_list(engine.worker))
+    allowance = WORKER_BYTES + (options.threads or 1) * THREAD_BYTES
+    return WorkerConfig(
+        engine=engine,
+        options=options,
+        environ=args.worker_environ(environ),
+        rlimit_as_bytes=settings.mem * MIB + allowance if on_cpu else None,
+        cache=tensor_cache(settings),
+    )
+
+
+def tensor_cache(settings: Settings) -> CacheConfig | None:
+    """Return where and how much a worker caches; two workers of one machine never share a folder."""
+    if not settings.cache:
+        return None
+    return CacheConfig(settings.cache_dir.expanduser() / str(settings.port), settings.cache_mib * MIB)
 
 
 def tls_identity(settings: Settings) -> Identity | None:

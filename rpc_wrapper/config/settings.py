@@ -127,6 +127,12 @@ class Settings(BaseSettings):
         default=None, description="Devices the worker exposes, for example CUDA0,CPU; all by default."
     )
 
+    cache: bool = Field(default=True, description="Keep large tensors on disk, so that a restart finds them there.")
+    cache_dir: Path = Field(
+        default=Path("~/.cache/rpc-wrapper/tensors"), description="Folder of the tensor cache, one part per port in it."
+    )
+    cache_mib: Positive = Field(default=16384, description="Most the tensor cache of a backend may take, in MiB.")
+
     # Server: backends
     rpc_backends: Annotated[tuple[Endpoint, ...], BeforeValidator(_endpoints)] = Field(
         default=parse_endpoints("backend-cuda:50052,backend-cpu:50052"),
