@@ -2,24 +2,27 @@
 
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import psutil
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
+from rpc_wrapper.access import Caller, holds_key, is_from_this_machine
+from rpc_wrapper.agent.keeper import Keeper
 from rpc_wrapper.agent.worker import Worker
 from rpc_wrapper.link.gate import Gate
-from rpc_wrapper.supervisor import Runner, State
+from rpc_wrapper.supervisor import State
 
 
 class Agent:
     """What the agent tells of one worker."""
 
-    def __init__(self, runner: Runner, worker: Worker, gate: Gate, *, worker_id: str, budget_bytes: int) -> None:
-        self._runner = runner
+    def __init__(self, keeper: Keeper, worker: Worker, gate: Gate, *, worker_id: str, budget_bytes: int) -> None:
+        self.keeper = keeper
+        self._runner = keeper.runner
         self._worker = worker
         self.gate = gate
         self._worker_id = worker_id
@@ -63,8 +66,11 @@ def process_state(pid: int | None) -> str | None:
         return None
 
 
-def create_app(agent: Agent) -> FastAPI:
-    """Return the agent's app over a worker that somebody else runs."""
+def create_app(agent: Agent, token: str | None = None) -> FastAPI:
+    """Return the agent's app over a worker that somebody else runs.
+
+    Who starts and stops it needs the token; without one that works from this machine alone.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -85,4 +91,31 @@ def create_app(agent: Agent) -> FastAPI:
             {"ok": agent.is_up, "state": body["state"], "reason": body["reason"]}, 200 if agent.is_up else 503
         )
 
+    def control(verb: Callable[[], Awaitable[str]]) -> Callable[[Request], Awaitable[JSONResponse]]:
+        async def handle(request: Request) -> JSONResponse:
+            refusal = _refusal(request, token)
+            if refusal is not None:
+                return refusal
+            return JSONResponse({"status": await verb(), "worker_id": agent.status()["worker_id"]})
+
+        return handle
+
+    keeper = agent.keeper
+    for path, verb in (
+        ("start", keeper.start_worker),
+        ("stop", keeper.stop_worker),
+        ("restart", keeper.restart_worker),
+    ):
+        app.add_api_route(f"/{path}", control(verb), methods=["POST"])
     return app
+
+
+def _refusal(request: Request, token: str | None) -> JSONResponse | None:
+    """Return why a caller may not change anything, None when it may."""
+    peer = request.client.host if request.client else None
+    caller = Caller(request.method, request.url.path, list(request.scope["headers"]), peer)
+    if token is not None and not holds_key(caller, [token]):
+        return JSONResponse({"error": "this needs the agent's token: send it as Authorization: Bearer"}, 401)
+    if token is None and not is_from_this_machine(caller):
+        return JSONResponse({"error": "without APP_AGENT_TOKEN this works from the agent's own machine only"}, 403)
+    return None

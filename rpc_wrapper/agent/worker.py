@@ -117,7 +117,8 @@ class Worker:
         raise AssertionError("a future that nobody completes was completed")
 
     def classify(self, lines: Sequence[str], returncode: int) -> Diagnosis:
-        """Say why it ended."""
+        """Say why it ended; from here on the gate turns everybody away."""
+        self._gate.forget()
         self._has_died = True
         failure = loadlog.classify(lines, returncode)
         return Diagnosis(failure.value, failure.advice, failure.is_permanent)

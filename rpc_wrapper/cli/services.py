@@ -13,6 +13,7 @@ from pydantic import SecretStr
 import rpc_wrapper
 from rpc_wrapper.agent.app import Agent
 from rpc_wrapper.agent.app import create_app as create_agent
+from rpc_wrapper.agent.keeper import Keeper
 from rpc_wrapper.agent.worker import CacheConfig, Worker, WorkerConfig
 from rpc_wrapper.cli.serving import Service, listen
 from rpc_wrapper.config import Settings
@@ -77,8 +78,10 @@ def backend_service(settings: Settings, environ: Mapping[str, str], extra: tuple
     worker = Worker(worker_config(settings, options, environ), gate)
     runner = Runner(f"worker:{settings.port}", worker, stop_grace_s=settings.stop_s)
     worker_id = f"{socket.gethostname()}:{settings.port}"
-    agent = Agent(runner, worker, gate, worker_id=worker_id, budget_bytes=budget_bytes)
-    return Service(create_agent(agent), settings.bind, settings.agent_port, runner, tls=identity)
+    keeper = Keeper(runner)
+    agent = Agent(keeper, worker, gate, worker_id=worker_id, budget_bytes=budget_bytes)
+    token = settings.agent_token.get_secret_value() if settings.agent_token else None
+    return Service(create_agent(agent, token), settings.bind, settings.agent_port, runner, keeper, tls=identity)
 
 
 def worker_config(settings: Settings, options: args.WorkerOptions, environ: Mapping[str, str]) -> WorkerConfig:
@@ -160,7 +163,7 @@ def server_service(settings: Settings, environ: Mapping[str, str], extra: tuple[
         if not await app.state.gateway.drain(settings.drain_s):
             log.warning("requests still ran after %g s (APP_DRAIN_S) and are cut", settings.drain_s)
 
-    return Service(app, settings.bind, settings.port, runner, drain)
+    return Service(app, settings.bind, settings.port, runner, runner, drain)
 
 
 def server_options(settings: Settings, profile: ModelProfile, extra: tuple[str, ...]) -> args.ServerOptions:

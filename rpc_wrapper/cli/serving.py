@@ -7,7 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 import uvicorn
@@ -22,14 +22,28 @@ GRACEFUL_S = 1
 BACKLOG = 2048
 
 
+class Life(Protocol):
+    """What runs as long as a service does."""
+
+    async def run(self) -> None:
+        """Return when asked to stop; raise RPCWrapperError to give the service up."""
+
+    def stop(self) -> None:
+        """Ask for an orderly end."""
+
+    def kill(self) -> None:
+        """Ask for an end at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One HTTP app, where it listens, the runner of its child, and how to let its requests finish."""
+    """One HTTP app, where it listens, the runner of its child, its life, and how to let its requests finish."""
 
     app: FastAPI
     host: str
     port: int
     runner: Runner
+    life: Life
     drain: Callable[[], Coroutine[object, object, None]] | None = None
     tls: Identity | None = None
 
@@ -136,7 +150,7 @@ async def run_services(services: Sequence[Service], stop: Stop) -> None:
         for service, end in zip(services, ends, strict=True):
             if service.drain and not stop.forced.is_set():
                 await _unless(stop.forced, service.drain())
-            service.runner.stop()
+            service.life.stop()
             await asyncio.wait([end])
         force.cancel()
     if failures:
@@ -169,7 +183,7 @@ async def _run(service: Service, listener: socket.socket, stop: Stop, failures: 
     async with asyncio.TaskGroup() as tasks:
         http = tasks.create_task(server.serve(sockets=[listener]))
         try:
-            await service.runner.run()
+            await service.life.run()
         except RPCWrapperError as error:
             failures.append(error)
         finally:
@@ -181,7 +195,7 @@ async def _run(service: Service, listener: socket.socket, stop: Stop, failures: 
 async def _force(services: Sequence[Service], stop: Stop) -> None:
     await stop.forced.wait()
     for service in services:
-        service.runner.kill()
+        service.life.kill()
 
 
 async def _unless(event: asyncio.Event, work: Coroutine[object, object, None]) -> None:

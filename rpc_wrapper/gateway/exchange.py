@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 import httpx
 
+from rpc_wrapper.access import Headers
 from rpc_wrapper.gateway import headers
 from rpc_wrapper.gateway.endpoints import EngineEndpoint
 from rpc_wrapper.gateway.errors import EngineLost, Refusal, cannot_be_sent
-from rpc_wrapper.gateway.headers import Headers
 from rpc_wrapper.gateway.upstream import Target, Upstream
 
 _QUERY_ASCII = "".join(map(chr, range(0x21, 0x7F)))  # everything else is percent-encoded (RFC 3986, 2.1)

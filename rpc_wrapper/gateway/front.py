@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from rpc_wrapper.access import Caller
 from rpc_wrapper.errors import RPCWrapperError
 from rpc_wrapper.gateway import auth
 from rpc_wrapper.gateway.endpoints import ENDPOINTS
@@ -67,6 +68,6 @@ class _Response:
         await self.send({"type": "http.response.body", "body": body})
 
 
-def _caller(scope: Scope) -> auth.Caller:
+def _caller(scope: Scope) -> Caller:
     client = scope.get("client")
-    return auth.Caller(scope["method"], scope["path"], list(scope["headers"]), client[0] if client else None)
+    return Caller(scope["method"], scope["path"], list(scope["headers"]), client[0] if client else None)

@@ -1,9 +1,8 @@
 """Which headers cross the gateway (RFC 9110, 7.6.1), as functions over ASGI's lower-case ``(name, value)`` pairs."""
 
 import re
-from collections.abc import Iterable
 
-Headers = list[tuple[bytes, bytes]]
+from rpc_wrapper.access import Headers, find
 
 _HOP_BY_HOP = frozenset(
     {
@@ -33,11 +32,6 @@ _NOT_FOR_ENGINE = _HOP_BY_HOP | {
     b"x-request-id",
 }
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-
-
-def find(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
-    """Return the first value of a header, given its lower-case name."""
-    return next((value for key, value in headers if key.lower() == name), None)
 
 
 def for_engine(headers: Headers, *, api_key: str, request_id: str) -> Headers:

@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
+from rpc_wrapper.access import Headers, find
 from rpc_wrapper.errors import NotReady, RPCWrapperError
 from rpc_wrapper.gateway import fields, headers
 from rpc_wrapper.gateway.admission import Gate
@@ -23,7 +24,6 @@ from rpc_wrapper.gateway.errors import (
     too_large,
 )
 from rpc_wrapper.gateway.exchange import EngineAnswer, EngineRequest, Exchange
-from rpc_wrapper.gateway.headers import Headers
 from rpc_wrapper.gateway.upstream import Upstream
 
 
@@ -150,7 +150,7 @@ class ClientLeft(Exception):
 
 async def read_body(receive: Receive, request_headers: Headers, limit_bytes: int) -> bytes:
     """Return the whole body; raise Refusal (413) as soon as it proves too long, ClientLeft when it ends early."""
-    declared = headers.find(request_headers, b"content-length") or b""
+    declared = find(request_headers, b"content-length") or b""
     if declared.isdigit() and int(declared) > limit_bytes:
         raise Refusal(too_large(limit_bytes))
     body = bytearray()
@@ -188,7 +188,7 @@ def _unknown_fields(request: EngineRequest) -> Headers:
     """Name the fields that will be ignored; raise Refusal (400) when the body is not what the engine can parse."""
     if request.endpoint.shape is Shape.NONE or request.method != "POST":
         return []
-    if (headers.find(request.headers, b"content-type") or b"").lower().startswith(b"multipart/"):
+    if (find(request.headers, b"content-type") or b"").lower().startswith(b"multipart/"):
         return []
     unknown = fields.unknown_fields(request.endpoint.shape, fields.parse_object(request.body).keys())
     return [(b"x-unknown-fields", fields.header_value(unknown))] if unknown else []
