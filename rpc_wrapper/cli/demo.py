@@ -11,8 +11,10 @@ import httpx
 import typer
 
 from rpc_wrapper.cli import live
+from rpc_wrapper.cli.backend import backend_service
+from rpc_wrapper.cli.local import demo_model, free_pairs
 from rpc_wrapper.cli.options import environment, load, with_settings
-from rpc_wrapper.cli.services import backend_service, demo_model, free_pairs, server_service
+from rpc_wrapper.cli.server import server_service
 from rpc_wrapper.cli.serving import Service, Stop, run_loop, run_services
 from rpc_wrapper.config import Settings
 from rpc_wrapper.devices import Endpoint

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from rpc_wrapper.cli.backend import backend_service
 from rpc_wrapper.cli.options import environment, load, with_settings
-from rpc_wrapper.cli.services import backend_service, server_service
+from rpc_wrapper.cli.server import server_service
 from rpc_wrapper.cli.serving import Service, Stop, run_loop, run_services
 from rpc_wrapper.supervisor.init import become_init
 

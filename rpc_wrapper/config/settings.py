@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from rpc_wrapper.config.contradictions import contradictions
 from rpc_wrapper.devices import Endpoint, parse_endpoints
 from rpc_wrapper.errors import ConfigError
 
@@ -16,7 +17,6 @@ BACKEND_PORT = 50052
 
 # kv_cache_types, llama.cpp common/arg.cpp; the quantised ones need flash attention for V (llama-context.cpp).
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"]
-UNQUANTISED = ("f32", "f16", "bf16")
 
 _BOUNDARIES = re.compile(r"\d+-\d+(,\d+-\d+)*")
 
@@ -217,6 +217,17 @@ class Settings(BaseSettings):
     )
     agent_token_file: Path | None = Field(default=None, description="File that holds the agent token on one line.")
 
+    # Resuming
+    resume: bool = Field(default=True, description="Go on with requests whose engine was lost, where they stopped.")
+    resume_replay_tokens: int = Field(
+        default=64, ge=0, description="Delivered tokens below which a lost request is replayed from its start."
+    )
+    resume_attempts: Positive = Field(default=8, description="Losses in a row without a new token that end a request.")
+    resume_wait_s: Seconds = Field(default=600, description="Pauses that one request may add up to, in seconds.")
+    exact: bool = Field(
+        default=False, description="Resume greedy text exactly as it would have been: flash attention off (CPU)."
+    )
+
     # Life cycle and logs
     canary_s: Seconds = Field(
         default=30, description="Idle time after which a token is generated to prove life, in seconds."
@@ -237,33 +248,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _agree(self) -> Self:
         """Refuse settings that contradict each other."""
-        if self.mode == "backend" and self.port == self.agent_port:
-            raise ValueError(f"APP_PORT and APP_AGENT_PORT are both {self.port}: give the agent a port of its own")
-        if self.tls == "require" and None in (self.tls_ca, self.tls_cert, self.tls_key):
-            raise ValueError("APP_TLS=require needs APP_TLS_CA, APP_TLS_CERT and APP_TLS_KEY: set all three")
-        if self.tls == "require" and self.link == "direct":
-            raise ValueError("APP_TLS=require needs APP_LINK=relay: the engine itself encrypts nothing")
-        six = next((endpoint for endpoint in self.rpc_backends if endpoint.is_ipv6), None)
-        if six is not None and self.link == "direct":
-            raise ValueError(
-                f"APP_RPC_BACKENDS has {six}, an IPv6 literal, which the engine cannot parse: set APP_LINK=relay"
-            )
-        if self.latency_max < self.latency_min:
-            raise ValueError(
-                f"APP_LATENCY_MIN={self.latency_min:g} is more than APP_LATENCY_MAX={self.latency_max:g}: set both"
-            )
-        if self.boundaries is not None and self.strategy != "custom":
-            raise ValueError(
-                f"APP_BOUNDARIES needs APP_STRATEGY=custom, not {self.strategy}: set it or drop the boundaries"
-            )
-        if self.boundaries is None and self.strategy == "custom":
-            raise ValueError("APP_STRATEGY=custom needs APP_BOUNDARIES, for example 0-7,8-21: set them")
-        if self.flash_attn == "off" and self.cache_type_v not in UNQUANTISED:
-            raise ValueError(
-                f"APP_CACHE_TYPE_V={self.cache_type_v} needs flash attention: set APP_FLASH_ATTN=auto, or use f16"
-            )
-        if self.flash_attn == "off" and self.split_mode == "tensor":
-            raise ValueError("APP_SPLIT_MODE=tensor needs flash attention: set APP_FLASH_ATTN=auto, or use layer")
+        for contradiction in contradictions(self):
+            raise ValueError(contradiction)
         return self
 
     def n_gpu_layers(self, block_count: int) -> int:

@@ -1,8 +1,6 @@
 """What users see of the settings: rows, JSON, Markdown."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -67,16 +65,3 @@ def test_markdown_names_every_variable_and_every_flag():
     assert all(f"| `{variable(name)}` |" in table for name in Settings.model_fields)
     assert "`8080 or 50052`" in table
     assert all(f"`{name}`" in flags for flag in FLAGS for name in flag.names)
-
-
-def test_the_script_prints_both_tables():
-    done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "variables-table"],
-        cwd=ROOT,
-        env={"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    assert done.stdout == f"{variables_markdown()}\n\n{flags_markdown()}\n"
