@@ -25,7 +25,7 @@ class Endpoint:
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        return f"{host}:{self.port}" if self.port else host
 
     @property
     def agent(self) -> int:
@@ -40,6 +40,9 @@ class Endpoint:
     def at(self, address: str) -> "Endpoint":
         """Return the same backend under one resolved address."""
         return replace(self, host=address)
+
+
+LOCAL = Endpoint("local", 0)  # in a list of backends: the server's own devices take part
 
 
 def parse_endpoint(text: str) -> Endpoint:

@@ -40,6 +40,7 @@ class Request:
     parallel: int
     cache_type_k: str
     cache_type_v: str
+    embeddings: bool
     split_mode: str
     load: str
     strategies_file: Path | None
@@ -108,6 +109,7 @@ class Request:
             n_parallel=self.parallel,
             cache_type_k=self.cache_type_k,
             cache_type_v=self.cache_type_v,
+            embeddings=self.embeddings,
             split_mode=cast("SplitMode", self.split_mode),  # checked by Workload itself
         )
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 
 import httpx
 from fastapi import FastAPI
@@ -11,10 +12,12 @@ from pydantic import SecretStr
 from rpc_wrapper.cli.local import free_port, tls_identity
 from rpc_wrapper.cli.serving import Service
 from rpc_wrapper.config import Settings
-from rpc_wrapper.devices import MIB
+from rpc_wrapper.devices import LOCAL, MIB, Device
 from rpc_wrapper.engine import args, binaries, machine
+from rpc_wrapper.engine.local import local_devices
 from rpc_wrapper.gateway.app import GatewayConfig, create_app
 from rpc_wrapper.gateway.cluster import Cluster
+from rpc_wrapper.gateway.exchange import Exchange
 from rpc_wrapper.gateway.journal import ResumeConfig, ResumingExchange, Silence, Vigil, WatchConfig
 from rpc_wrapper.gateway.links import LinkConfig
 from rpc_wrapper.gateway.llama_server import LlamaServer
@@ -42,21 +45,7 @@ def server_service(settings: Settings, environ: Mapping[str, str], extra: tuple[
     profile = read_profile(settings.model)
     options = args.with_memory_flags(server_options(settings, profile, extra), args.read_memory_flags(extra, environ))
     warn_about_context(options.ctx_size, options.n_parallel)
-    config = ClusterConfig(
-        engine=binaries.find_engine(settings.engine_dir),
-        endpoints=() if settings.strategy == "local" else settings.rpc_backends,
-        local_devices=(),
-        profile=profile,
-        workload=workload(options, settings.split_mode),
-        plan_options=plan_options(settings, profile),
-        server=options,
-        environ=environ,
-        links=link_config(settings),
-        wait_s=settings.wait_s,
-        min_backends=settings.min_backends,
-        rejoin=settings.rejoin,
-        canary_s=settings.canary_s,
-    )
+    config = cluster_config(settings, profile, options, environ)
     http = httpx.AsyncClient(trust_env=False, verify=config.links.tls or True)
     effects = LlamaServer(config, http)
     runner = Runner("llama-server", effects, stop_grace_s=settings.stop_s)
@@ -74,14 +63,50 @@ def server_service(settings: Settings, environ: Mapping[str, str], extra: tuple[
 
     cluster = Cluster(config, effects, runner)
     vigil = Vigil(WatchConfig(decode_floor_s=settings.silence_s, prefill_floor_s=settings.silence_s), on_silence)
-    journal = resume_config(settings)
-    app = create_app(gateway, cluster, lifespan, lambda direct: ResumingExchange(direct, cluster, journal, vigil))
+
+    def resuming(direct: Exchange) -> Exchange:
+        exchange = ResumingExchange(direct, cluster, resume_config(settings), vigil)
+        cluster.attach("journal", exchange.journal.to_json)
+        return exchange
+
+    app = create_app(gateway, cluster, lifespan, resuming)
 
     async def drain() -> None:
         if not await app.state.gateway.drain(settings.drain_s):
             log.warning("requests still ran after %g s (APP_DRAIN_S) and are cut", settings.drain_s)
 
     return Service(app, settings.bind, settings.port, runner, runner, drain)
+
+
+def own_devices(engine: binaries.Engine, profile: ModelProfile) -> tuple[Device, ...]:
+    """Return the server's own devices; its CPU's memory also holds the embedding, whatever the plan."""
+    return tuple(
+        replace(each, budget_bytes=max(each.budget_bytes - profile.embedding_bytes, 0)) if each.kind == "cpu" else each
+        for each in local_devices(engine)
+    )
+
+
+def cluster_config(
+    settings: Settings, profile: ModelProfile, options: args.ServerOptions, environ: Mapping[str, str]
+) -> ClusterConfig:
+    """Return what every start of llama-server needs to know."""
+    engine = binaries.find_engine(settings.engine_dir)
+    is_local = settings.strategy == "local"
+    return ClusterConfig(
+        engine=engine,
+        endpoints=() if is_local else tuple(each for each in settings.rpc_backends if each != LOCAL),
+        local_devices=own_devices(engine, profile) if is_local or LOCAL in settings.rpc_backends else (),
+        profile=profile,
+        workload=workload(options, settings.split_mode),
+        plan_options=plan_options(settings, profile),
+        server=options,
+        environ=environ,
+        links=link_config(settings),
+        wait_s=settings.wait_s,
+        min_backends=settings.min_backends,
+        rejoin=settings.rejoin,
+        canary_s=settings.canary_s,
+    )
 
 
 def server_options(settings: Settings, profile: ModelProfile, extra: tuple[str, ...]) -> args.ServerOptions:

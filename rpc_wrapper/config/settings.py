@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from rpc_wrapper.config.contradictions import contradictions
-from rpc_wrapper.devices import Endpoint, parse_endpoints
+from rpc_wrapper.devices import LOCAL, Endpoint, parse_endpoints
 from rpc_wrapper.errors import ConfigError
 
 SERVER_PORT = 8080
@@ -27,10 +27,13 @@ def _endpoints(value: Any) -> Any:
         value = ",".join(value)
     if not isinstance(value, str):
         return value
+    words = [word.strip() for word in value.split(",") if word.strip()]
     try:
-        endpoints = parse_endpoints(value)
+        endpoints = parse_endpoints(",".join(word for word in words if word != LOCAL.host))
     except ConfigError as error:
         raise ValueError(str(error)) from None
+    if LOCAL.host in words:
+        return (*endpoints, LOCAL)
     if not endpoints:
         raise ValueError("it names no endpoint: write host:port,host:port, or use APP_STRATEGY=local to need none")
     return endpoints
@@ -136,7 +139,8 @@ class Settings(BaseSettings):
     # Server: backends
     rpc_backends: Annotated[tuple[Endpoint, ...], BeforeValidator(_endpoints)] = Field(
         default=parse_endpoints("backend-cuda:50052,backend-cpu:50052"),
-        description="Backends to serve over: host:port[+agent=PORT][=MIB], separated by commas.",
+        description="Backends to serve over: host:port[+agent=PORT][=MIB], separated by commas; "
+        "local adds the server's own devices.",
     )
     wait_s: SecondsOrZero = Field(default=120, description="How long a start waits for its backends, in seconds.")
     min_backends: int | None = Field(default=None, ge=0, description="Backends a start needs at least; all by default.")
@@ -188,19 +192,27 @@ class Settings(BaseSettings):
 
     # Links
     link: Literal["relay", "direct"] = Field(
-        "relay", description="Relay between llama-server and each backend: measured, bounded and watched; or none."
+        default="relay",
+        description="Relay between llama-server and each backend: measured, bounded and watched; or none.",
     )
-    latency_min: SecondsOrZero = Field(0, description="Least delay simulated per message and direction, in seconds.")
-    latency_max: SecondsOrZero = Field(0, description="Longest delay simulated per message and direction, in seconds.")
-    link_mbit: float | None = Field(None, gt=0, description="Bandwidth simulated per link and direction, in Mbit/s.")
+    latency_min: SecondsOrZero = Field(
+        default=0, description="Least delay simulated per message and direction, in seconds."
+    )
+    latency_max: SecondsOrZero = Field(
+        default=0, description="Longest delay simulated per message and direction, in seconds."
+    )
+    link_mbit: float | None = Field(
+        default=None, gt=0, description="Bandwidth simulated per link and direction, in Mbit/s."
+    )
     tls: Literal["off", "require"] = Field(
-        "off", description="Mutual TLS 1.3 between server and backends, agents included; `certs init` makes the files."
+        default="off",
+        description="Mutual TLS 1.3 between server and backends, agents included; `certs init` makes the files.",
     )
-    tls_ca: Path | None = Field(None, description="Certificate of the CA that signed both sides, PEM.")
-    tls_cert: Path | None = Field(None, description="This machine's certificate, PEM.")
-    tls_key: Path | None = Field(None, description="The key of this machine's certificate, PEM.")
+    tls_ca: Path | None = Field(default=None, description="Certificate of the CA that signed both sides, PEM.")
+    tls_cert: Path | None = Field(default=None, description="This machine's certificate, PEM.")
+    tls_key: Path | None = Field(default=None, description="The key of this machine's certificate, PEM.")
     silence_s: Seconds = Field(
-        30, description="Longest silence of a backend that computes, in seconds; longer for more work."
+        default=30, description="Longest silence of a backend that computes, in seconds; longer for more work."
     )
 
     # Gateway

@@ -1,6 +1,7 @@
 """The cluster as the gateway sees it: llama-server's runner and the backends under it, behind one Protocol."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -23,6 +24,7 @@ class Cluster:
         self._server = server
         self._runner = runner
         self._proving = asyncio.Lock()
+        self._sections: dict[str, Callable[[], Any]] = {}
 
     @property
     def ever_ready(self) -> bool:
@@ -74,6 +76,10 @@ class Cluster:
             "missing": missing if snapshot.state is not State.READY else [],
         }
 
+    def attach(self, name: str, section: Callable[[], Any]) -> None:
+        """Show one more part of the server in `/cluster`, asked anew each time."""
+        self._sections[name] = section
+
     def snapshot(self) -> dict[str, Any]:
         """Return what `/cluster` prints."""
         snapshot = self._runner.snapshot()
@@ -93,6 +99,7 @@ class Cluster:
                 {"endpoint": str(endpoint), "address": str(address), **meter.to_json()}
                 for endpoint, (address, meter) in self._server.links.snapshots().items()
             ],
+            **{name: section() for name, section in self._sections.items()},
         }
 
     def _loaded(self, start: Start) -> dict[str, Any]:

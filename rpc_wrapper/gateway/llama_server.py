@@ -20,11 +20,12 @@ from rpc_wrapper.gateway.backends import BackendReport, Scout
 from rpc_wrapper.gateway.links import Links
 from rpc_wrapper.gateway.proof import differences
 from rpc_wrapper.gateway.roll_call import RollCall, call_roll
+from rpc_wrapper.gateway.speeds import timed
 from rpc_wrapper.gateway.start import ClusterConfig, Start, start_of
 from rpc_wrapper.gateway.watches import Pulse, Watches
 from rpc_wrapper.link.events import LinkEvent
 from rpc_wrapper.logs import redact
-from rpc_wrapper.planner import Plan, make_plan
+from rpc_wrapper.planner import Plan, Strategy, make_plan
 from rpc_wrapper.supervisor import Child, Diagnosis, Fault, Launch, PermanentFailure
 from rpc_wrapper.supervisor.effects import Report
 
@@ -60,7 +61,7 @@ class LlamaServer:
     async def prepare(self, report: Report) -> Launch:
         """Wait for the backends, plan over them, and say what to start."""
         roll = await self._gather(report)
-        devices = self._devices(roll)
+        devices = await self._timed(self._devices(roll), roll, report)
         plan = self._plan(devices, is_final=roll.is_complete)
         report(f"planned {self._config.profile.n_layer} blocks over {len(plan.assignments)} devices")
         return await self._launch(plan, devices, roll.usable)
@@ -95,6 +96,13 @@ class LlamaServer:
                 ConfigError(f"the backends expose {len(devices)} devices, the engine splits over {MAX_DEVICES} at most")
             )
         return tuple(devices)
+
+    async def _timed(self, devices: tuple[Device, ...], roll: RollCall, report: Report) -> tuple[Device, ...]:
+        """Measure how fast each device is, when the strategy asks for it and nobody has yet."""
+        if self._config.plan_options.strategy not in (Strategy.COMPUTE, Strategy.MIXED):
+            return devices
+        report("timing the model's blocks on each backend")
+        return await timed(self._config, devices, await self.links.open(roll.usable))
 
     def _plan(self, devices: tuple[Device, ...], *, is_final: bool) -> Plan:
         """Plan over the devices; a refusal is final when nobody is missing whose memory could help."""

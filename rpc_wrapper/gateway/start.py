@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from rpc_wrapper.devices import Device, Endpoint
 from rpc_wrapper.engine import args, binaries
@@ -11,6 +12,8 @@ from rpc_wrapper.gateway.backends import BackendReport
 from rpc_wrapper.gateway.links import LinkConfig
 from rpc_wrapper.planner import ModelProfile, Plan, PlanOptions, Workload
 from rpc_wrapper.supervisor import Launch
+
+SPEEDS_FILE = Path("~/.cache/rpc-wrapper/speeds.json")  # what the strategies compute and mixed have measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class ClusterConfig:
     rejoin: str = "idle"
     canary_s: float = 30.0
     canary_deadline_s: float = 60.0
+    speeds_file: Path = SPEEDS_FILE
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,12 +196,15 @@ class ComputeModel:
         n_wide = profile.n_ff * max(profile.n_expert_used, 1)
         cells = workload.cells_per_stream(profile) if any(block.k_width for block in profile.blocks) else 0
         self._hidden = 4 * n_rows * n_hidden
+        self._passed = 4 * n_rows * profile.n_embd  # what one block hands to the next
         self._wide = 4 * n_rows * n_wide
+        self._summed = self._passed * max(profile.n_expert_used, 1)
         self._mask = (2 if workload.flash_attn else 4) * n_rows * (cells + _window_cells(profile, workload))
         self._scores = 0 if workload.flash_attn else 4 * n_rows * heads * cells
         self._feed_forward = _feed_forward_bytes(4 * n_rows, n_wide, n_hidden)
         self._last_feed_forward = _feed_forward_bytes(4 * n_outputs, n_wide, n_hidden)
-        self._logits = 4 * n_outputs * (profile.n_vocab + profile.n_embd)
+        n_kept = 2 if workload.embeddings else 1  # the rows themselves stay, to be pooled
+        self._logits = 4 * n_outputs * (profile.n_vocab + n_kept * profile.n_embd)
         self._inner = 4 * n_rows * profile.n_inner
         self._state = 4 * workload.n_parallel * max(block.state_width for block in profile.blocks)
 
@@ -210,10 +213,19 @@ class ComputeModel:
         logits = self._logits if run.has_output else 0
         if not run.has_blocks:
             return logits
-        inputs = PIPELINE_COPIES * (self._mask + self._hidden) if pipelined else self._mask
+        inputs = PIPELINE_COPIES * (self._mask + self._passed) if pipelined else self._mask
         attention = (8 if pipelined else 5) * self._hidden + self._scores if self._scores else 4 * self._hidden
         feed_forward = self._last_feed_forward if run.is_tail else self._feed_forward
         return max(inputs + max(attention, feed_forward, logits), self._recurrent(run, pipelined=pipelined))
+
+    def tensor_mode(self, n_devices: int) -> int:
+        """Return the compute buffer of each of ``n_devices`` that share every tensor.
+
+        It is as large as if nothing were shared (ggml_backend_meta_buffer_type_alloc_buffer), and each step of a
+        summation over the devices has a buffer of its own (n_reduce_steps in ggml-backend-meta.cpp).
+        """
+        whole = self.device(Run(has_output=True, is_start=True), pipelined=False)
+        return whole + (n_devices - 1).bit_length() * self._summed
 
     def _recurrent(self, run: "Run", *, pipelined: bool) -> int:
         if not self._inner:

@@ -18,9 +18,9 @@ def place_slots(n_layer: int, n_gpu_layers: int, tensor_split: Sequence[float]) 
     bounds: list[float] = []
     total = 0.0
     for share in tensor_split:
-        total = _f32(total + _f32(share))
+        total = f32(total + f32(share))
         bounds.append(total)
-    bounds = [_f32(bound / total) for bound in bounds] if total else bounds
+    bounds = [f32(bound / total) for bound in bounds] if total else bounds
     start = max(n_layer + 1 - n_gpu_layers, 0)
     count = min(n_gpu_layers, n_layer + 1) if bounds else 0
     return tuple(_device(slot - start, count, bounds) for slot in range(n_layer + 1))
@@ -29,11 +29,12 @@ def place_slots(n_layer: int, n_gpu_layers: int, tensor_split: Sequence[float]) 
 def _device(position: int, count: int, bounds: Sequence[float]) -> int | None:
     if not 0 <= position < count:
         return None
-    share = _f32(position / count)
+    share = f32(position / count)
     return next(index for index, bound in enumerate(bounds) if bound > share)
 
 
-def _f32(value: float) -> float:
+def f32(value: float) -> float:
+    """Return a number as a 32-bit float holds it."""
     return float(struct.unpack("f", struct.pack("f", value))[0])
 
 

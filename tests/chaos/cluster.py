@@ -36,6 +36,7 @@ class Cluster:
     """A running demo: its gateway over HTTP, its children by process."""
 
     def __init__(self, process: asyncio.subprocess.Process, base_url: str) -> None:
+        self._running = process
         self._process = psutil.Process(process.pid)
         self.http = httpx.AsyncClient(base_url=base_url, timeout=httpx.Timeout(300.0), trust_env=False)
 
@@ -55,6 +56,8 @@ class Cluster:
             with contextlib.suppress(httpx.HTTPError):
                 if (await self.http.get("/readyz")).status_code == 200:
                     return
+            if self._running.returncode is not None:
+                raise RuntimeError("the demo ended by itself; its output says why")
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the cluster was not ready after {READY_S:g} s")
             await asyncio.sleep(POLL_S)
@@ -90,8 +93,10 @@ class Cluster:
 
     async def aclose(self) -> list[int]:
         """End the demo; return the pids that it left behind."""
-        children = self._process.children(recursive=True)
         await self.http.aclose()
+        if self._running.returncode is not None:
+            return []
+        children = self._process.children(recursive=True)
         with contextlib.suppress(psutil.NoSuchProcess):
             self._process.send_signal(signal.SIGINT)
         await asyncio.to_thread(psutil.wait_procs, [self._process, *children], 30.0)

@@ -25,6 +25,11 @@ def endpoints(environ: dict[str, str]) -> list[str]:
     return [str(endpoint) for endpoint in load_settings({}, environ).settings.rpc_backends]
 
 
+def test_local_stands_for_the_servers_own_devices():
+    assert endpoints({"APP_RPC_BACKENDS": "a:1, local ,b:2"}) == ["a:1", "b:2", "local"]
+    assert endpoints({"APP_RPC_BACKENDS": "local"}) == ["local"]
+
+
 def test_rpc_backends_are_exactly_the_list_that_was_set():
     assert endpoints({"APP_RPC_BACKENDS": "h1:50052,h2:50053"}) == ["h1:50052", "h2:50053"]
 

@@ -27,7 +27,7 @@ def test_secrets_are_only_counted():
     assert values["agent_token"] == "set"
 
 
-@pytest.mark.parametrize("value", ["a:1", "a:1+agent=9", "a:1=2048", "a:1+agent=9=2048,b:2"])
+@pytest.mark.parametrize("value", ["a:1", "a:1+agent=9", "a:1=2048", "a:1+agent=9=2048,b:2", "a:1,local"])
 def test_endpoints_are_shown_as_they_are_written(value):
     assert shown(load_settings({}, {"APP_RPC_BACKENDS": value}).settings.rpc_backends) == value
 

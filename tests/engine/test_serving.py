@@ -6,6 +6,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import anthropic
 import httpx
@@ -42,10 +43,10 @@ def test_eight_at_once_say_what_they_say_one_by_one(cluster: Cluster):
 
 def test_the_official_openai_client(cluster: Cluster):
     client = openai.OpenAI(base_url=f"{cluster.url}/v1", api_key="none", max_retries=0)
-    messages = [{"role": "user", "content": "Hello!"}]
+    messages: Any = [{"role": "user", "content": "Hello!"}]
     with client:
-        whole = client.chat.completions.create(model="", messages=messages, max_tokens=24, temperature=0)  # type: ignore[call-overload]
-        parts = client.chat.completions.create(  # type: ignore[call-overload]
+        whole = client.chat.completions.create(model="", messages=messages, max_tokens=24, temperature=0)
+        parts: Any = client.chat.completions.create(
             model="", messages=messages, max_tokens=24, temperature=0, stream=True
         )
         streamed = "".join(part.choices[0].delta.content or "" for part in parts if part.choices)

@@ -1,0 +1,34 @@
+# Both images for all their platforms: docker buildx bake [cpu|cuda] --set '*.platform=linux/amd64' ...
+# A release: IMAGE=registry/owner/rpc-wrapper VERSION=1.2.3 docker buildx bake --push
+
+variable "IMAGE" { default = "rpc-wrapper" }
+variable "VERSION" { default = "" }
+variable "REVISION" { default = "unknown" }
+variable "LLAMACPP_VERSION" { default = "" }
+variable "LLAMACPP_REPO" { default = "https://github.com/ggml-org/llama.cpp" }
+
+group "default" { targets = ["cpu", "cuda"] }
+
+target "common" {
+  context = "."
+  args = {
+    VERSION          = VERSION == "" ? "dev" : VERSION
+    REVISION         = REVISION
+    LLAMACPP_VERSION = LLAMACPP_VERSION
+    LLAMACPP_REPO    = LLAMACPP_REPO
+  }
+}
+
+target "cpu" {
+  inherits   = ["common"]
+  dockerfile = "docker/Dockerfile"
+  platforms  = ["linux/amd64", "linux/arm64"]
+  tags       = compact(["${IMAGE}:latest", VERSION == "" ? "" : "${IMAGE}:${VERSION}"])
+}
+
+target "cuda" {
+  inherits   = ["common"]
+  dockerfile = "docker/Dockerfile.cuda"
+  platforms  = ["linux/amd64"]
+  tags       = compact(["${IMAGE}:latest-cuda", VERSION == "" ? "" : "${IMAGE}:${VERSION}-cuda"])
+}
