@@ -50,11 +50,6 @@ class Stream:
         """Tell whether the engine said that this was all."""
         return bool(self.events) and self.events[-1].get("stop") is True
 
-    @property
-    def is_explained(self) -> bool:
-        """Tell whether it ended with an error that says what went away."""
-        return bool(self.events) and bool(self.events[-1].get("error", {}).get("message"))
-
 
 def test_the_file_is_valid_with_and_without_cuda_and_publishes_on_loopback_only() -> None:
     for profile in ([], ["--profile", "cuda"]):
@@ -132,7 +127,7 @@ def test_losing_a_backend_in_the_middle_of_an_answer_is_survived(project: Projec
     try:
         stream.join()
         assert stream.failure is None
-        assert stream.is_complete or stream.is_explained, stream.events[-1:]
+        assert stream.is_complete, stream.events[-1:]
         wait_for("two backends in use", lambda: len(project.addresses()) == 2 and project.is_ready())
         answer = httpx.post(f"{project.url}/completion", json={"prompt": SEED_PROMPT, "n_predict": 8}, timeout=120)
         assert answer.status_code == 200

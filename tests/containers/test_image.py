@@ -136,7 +136,7 @@ def test_arguments_after_the_image_reach_the_engine(image: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def idle(image: str):  # type: ignore[no-untyped-def]
+def idle(image: str):
     with running(image, APP_MODE="none") as container:
         container.wait_healthy()
         yield container
