@@ -18,7 +18,7 @@ from tests.engine.prompts import PROMPTS
 
 pytestmark = pytest.mark.engine
 
-READY_S = 120.0
+READY_S = 60.0
 N_PREDICT = 12
 N_BLOCKS = 8
 UNREPACKED = ("--no-repack",)  # workers do not repack weights, so the host must not either for the same text
@@ -30,7 +30,8 @@ def worker() -> Iterator[str]:
     engine, port = binaries.find_engine(None), free_port()
     options = args.WorkerOptions(port=port, threads=1)
     argv = args.worker_argv(engine.worker, options, flags.accepted_flags(engine.worker))
-    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # SIGPIPE stays ignored, as the supervisor has it: a worker whose client left in mid-answer would die of it
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, restore_signals=False)
     try:
         yield f"127.0.0.1:{port}"
         assert process.poll() is None, "the worker died"
@@ -55,7 +56,14 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
 @asynccontextmanager
 async def served(endpoints: list[str], **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """Run the server's service, all but its port; yield a client of its gateway as soon as tokens come out."""
-    values = {"mode": "server", "model": DEMO, "rpc_backends": ",".join(endpoints), "threads": 1, "parallel": 2}
+    values = {
+        "mode": "server",
+        "model": DEMO,
+        "rpc_backends": ",".join(endpoints),
+        "threads": 1,
+        "parallel": 2,
+        "wait_s": 20,
+    }
     service = server_service(Settings(**{**values, "ctx_size": 1024, **settings}), {}, UNREPACKED)
     app = service.app
     async with asyncio.TaskGroup() as tasks, app.router.lifespan_context(app):
