@@ -43,7 +43,11 @@ def free_port() -> int:
 @contextlib.asynccontextmanager
 async def child(name: str, *args: str) -> AsyncIterator[Process]:
     process = await asyncio.create_subprocess_exec(
-        program(name), *args, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+        program(name),
+        *args,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        restore_signals=False,  # as the supervisor starts a worker
     )
     try:
         yield process

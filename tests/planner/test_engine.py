@@ -29,7 +29,9 @@ def free_port() -> int:
 def child(stack: ExitStack, argv: Sequence[str | Path]) -> subprocess.Popen[str]:
     """Start a program that ends with the stack; its output comes through a pipe."""
     environ = os.environ | {"GGML_NO_BACKTRACE": "1"}
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ)
+    process = subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ, restore_signals=False
+    )
     stack.callback(process.stdout.close)  # type: ignore[union-attr]
     stack.callback(process.wait, 30)
     stack.callback(process.kill)
