@@ -12,7 +12,7 @@ from rpc_wrapper.gateway.start import ClusterConfig, Start
 from rpc_wrapper.link.events import LinkEvent, Refused, Silence
 from rpc_wrapper.supervisor import Fault, FaultKind
 
-HEARTBEAT_S = 0.5
+HEARTBEAT_S = 2.0  # a link notices a lost worker at once; this is for those without one
 NEWCOMERS_S = 5.0
 CANARY_PAUSE_S = 1.0
 
