@@ -10,7 +10,7 @@ import pytest
 
 from tests.containers.docker import ROOT, Container, Project, docker, wait_for
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(2700)]
 
 SEED_PROMPT = "Building a website can be done in 10 simple steps:"
 

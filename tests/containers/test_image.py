@@ -11,7 +11,7 @@ from rpc_wrapper.rpc.commands import REQUEST_HEADER, Command
 from rpc_wrapper.rpc.messages import AllocBufferReply, AllocBufferRequest, HelloRequest
 from tests.containers.docker import Container, docker, run_to_end, running, wait_for
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(2700)]
 
 HARDENED = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges:true")
 MAX_MB_OVER_BASE = 300
