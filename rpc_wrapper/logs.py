@@ -105,3 +105,4 @@ def set_up_logging(
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JSONFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request of every heartbeat

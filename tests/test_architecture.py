@@ -26,7 +26,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "agent": {"access", "errors", "devices", "logs", "config", "rpc", "engine", "supervisor", "link"},
     "gateway": {"access", "errors", "devices", "logs", "config", "rpc", "planner", "engine", "supervisor", "link"},
     "cli": {"*"},
-    "__main__": {"cli"},
+    "entry": {"cli", "supervisor"},
+    "__main__": {"entry"},
     "__init__": set(),
 }
 

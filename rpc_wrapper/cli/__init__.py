@@ -5,12 +5,15 @@ import sys
 import typer
 
 from rpc_wrapper.cli import certs
+from rpc_wrapper.cli.bench import bench
 from rpc_wrapper.cli.config import config
 from rpc_wrapper.cli.demo import demo
 from rpc_wrapper.cli.doctor import doctor
+from rpc_wrapper.cli.health import health
 from rpc_wrapper.cli.inspect import inspect
 from rpc_wrapper.cli.plan import plan
 from rpc_wrapper.cli.probe import probe
+from rpc_wrapper.cli.pull import pull
 from rpc_wrapper.cli.run import run
 from rpc_wrapper.cli.truncate import truncate
 from rpc_wrapper.errors import RPCWrapperError
@@ -24,6 +27,9 @@ app.command()(config)
 app.command()(doctor)
 app.command()(inspect)
 app.command()(truncate)
+app.command()(pull)
+app.command()(health)
+app.command()(bench)
 app.add_typer(plan, name="plan")
 app.add_typer(certs.app, name="certs")
 

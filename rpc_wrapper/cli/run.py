@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -11,7 +11,7 @@ from rpc_wrapper.cli.backend import backend_service
 from rpc_wrapper.cli.options import environment, load, with_settings
 from rpc_wrapper.cli.server import server_service
 from rpc_wrapper.cli.serving import Service, Stop, run_loop, run_services
-from rpc_wrapper.supervisor.init import become_init
+from rpc_wrapper.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +25,11 @@ def run(
     ] = None,
 ) -> None:
     """Lend this machine (APP_MODE=backend) or serve a model over others (APP_MODE=server)."""
-    if os.getpid() == 1:
-        become_init()
     loaded, extra = load(cli, engine_args or [])
     settings = loaded.settings
     if settings.mode == "none":
+        if extra:
+            become(extra)
         run_loop(idle())
         return
     if settings.mode == "backend":
@@ -37,6 +37,14 @@ def run(
     else:
         service = server_service(settings, environment(), extra)
     run_loop(serve(service))
+
+
+def become(argv: Sequence[str]) -> None:
+    """Turn into the program that was asked for, as `docker run -e APP_MODE=none IMAGE llama-cli ...` does."""
+    try:
+        os.execvp(argv[0], argv)
+    except OSError as error:
+        raise ConfigError(f"{argv[0]} cannot be run ({error.strerror}): name a program that is on PATH") from error
 
 
 async def idle() -> None:

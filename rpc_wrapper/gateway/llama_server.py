@@ -81,7 +81,7 @@ class LlamaServer:
                 return roll
             if is_over and not self._was_ready:
                 waited = f"waited {self._config.wait_s:g} s (APP_WAIT_S)"
-                raise PermanentFailure(ConfigError(f"{waited}: {roll.sentence}"))
+                raise PermanentFailure(ProcessError(f"{waited}: {roll.sentence}"))
             report(roll.sentence)
             await asyncio.sleep(SURVEY_PAUSE_S)
 

@@ -77,7 +77,8 @@ class Exit:
     def __str__(self) -> str:
         known = self.diagnosis.failure not in ("", "unknown")
         text = describe_returncode(self.returncode) + (f" ({self.diagnosis.failure})" if known else "")
-        return f"{text}: {self.diagnosis.advice}" if self.diagnosis.advice else text
+        explains = self.diagnosis.advice and (known or not self.is_orderly)
+        return f"{text}: {self.diagnosis.advice}" if explains else text
 
 
 def describe_returncode(returncode: int) -> str:

