@@ -42,7 +42,7 @@ def run(
 def become(argv: Sequence[str]) -> None:
     """Turn into the program that was asked for, as `docker run -e APP_MODE=none IMAGE llama-cli ...` does."""
     try:
-        os.execvp(argv[0], argv)
+        os.execvp(argv[0], list(argv))
     except OSError as error:
         raise ConfigError(f"{argv[0]} cannot be run ({error.strerror}): name a program that is on PATH") from error
 
