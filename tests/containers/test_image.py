@@ -151,12 +151,12 @@ def test_mode_none_lends_the_engines_programs_to_exec(idle: Container) -> None:
 
 
 def test_mode_none_can_make_embeddings(idle: Container) -> None:
+    """Its other formats go through the engine's log, of which the end is lost when the program ends (common/log.cpp)."""
     answer = idle.exec(
         *("llama-embedding", "--model", "/app/models/demo.gguf", "--prompt", "Once upon a time"),
-        *("--pooling", "mean", "--embd-output-format", "json"),
+        *("--pooling", "mean", "--embd-output-format", "raw"),
     )
-    body = answer[answer.index("{") : answer.rindex("}") + 1]
-    assert len(json.loads(body)["data"][0]["embedding"]) == 192
+    assert [192] == [len(line.split()) for line in answer.splitlines() if len(line.split()) > 100]
 
 
 def test_mode_none_ends_soon(image: str) -> None:
