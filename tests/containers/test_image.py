@@ -150,13 +150,14 @@ def test_mode_none_lends_the_engines_programs_to_exec(idle: Container) -> None:
     assert len(answer.split()) > 5
 
 
-def test_mode_none_can_make_embeddings(idle: Container) -> None:
-    """Its other formats go through the engine's log, of which the end is lost when the program ends (common/log.cpp)."""
-    answer = idle.exec(
-        *("llama-embedding", "--model", "/app/models/demo.gguf", "--prompt", "Once upon a time"),
-        *("--pooling", "mean", "--embd-output-format", "raw"),
+def test_mode_none_can_run_llama_embedding(idle: Container) -> None:
+    """That it ends well is all it can be held to: the end of its output may be lost (the logger of common/log.cpp).
+
+    `/embeddings` of a server is the way that always answers whole; the smoke test asks it.
+    """
+    idle.exec(
+        *("llama-embedding", "--model", "/app/models/demo.gguf", "--prompt", "Once upon a time", "--pooling", "mean"),
     )
-    assert [192] == [len(line.split()) for line in answer.splitlines() if len(line.split()) > 100]
 
 
 def test_mode_none_ends_soon(image: str) -> None:
