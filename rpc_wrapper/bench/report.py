@@ -75,7 +75,8 @@ def to_markdown(result: Result, environment: Environment) -> str:
         compared = [comparisons[workload, row.target] for row in rows if (workload, row.target) in comparisons]
         if compared:
             parts.append(table(COMPARISON_HEADINGS, map(_comparison, compared)))
-    return "\n\n".join([*parts, environment_text(environment)]) + "\n"
+    brackets = "In brackets: 95 % confidence interval of the median."
+    return "\n\n".join([*parts, brackets, environment_text(environment)]) + "\n"
 
 
 SUMMARY_HEADINGS = (
@@ -137,6 +138,6 @@ def environment_text(environment: Environment) -> str:
     facts = (
         f"{e.date}, revision {e.git_revision}; {e.cpu}, {e.cores:g} cores, {e.memory_mib} MiB, {e.system}, "
         f"Python {e.python}, llama.cpp {e.engine}; the processor was {e.busy_before:.0%} busy with other things before "
-        f"and {e.busy_after:.0%} after. In brackets: 95 % confidence interval of the median."
+        f"and {e.busy_after:.0%} after"
     )
-    return f"{facts}\n\n    {e.command}"
+    return f"{facts}.\n\n    {e.command}"
