@@ -22,6 +22,7 @@ class Budget:
         self._shares: dict[int, int] = {}
         self._used: Counter[int] = Counter()  # device → bytes allocated, or asked for and not answered yet
         self._buffers: dict[int, dict[int, tuple[int, int]]] = {}  # connection → remote_ptr → device, bytes
+        self._owned: Counter[int] = Counter()  # connection → bytes of its buffers: every frame asks
 
     @property
     def allocated_bytes(self) -> dict[int, int]:
@@ -30,7 +31,7 @@ class Budget:
 
     def owned_bytes(self, connection: int) -> int:
         """Return how many bytes one connection has allocated."""
-        return sum(size for _, size in self._buffers.get(connection, {}).values())
+        return self._owned[connection]
 
     def left_bytes(self, device: int) -> int | None:
         """Return what may still be allocated on a device, or None when there is no budget."""
@@ -62,15 +63,19 @@ class Budget:
         """Replace a reservation by what the worker really allocated, which may be nothing."""
         self._used[device] -= reserved_bytes
         if not reply.is_refused:
+            self.free(connection, reply.remote_ptr)  # a pointer given twice stands for its last buffer
             self._used[device] += reply.remote_size_bytes
             self._buffers.setdefault(connection, {})[reply.remote_ptr] = (device, reply.remote_size_bytes)
+            self._owned[connection] += reply.remote_size_bytes
 
     def free(self, connection: int, remote_ptr: int) -> None:
         """Take back one buffer; a pointer this connection does not own changes nothing."""
         device, size = self._buffers.get(connection, {}).pop(remote_ptr, (0, 0))
         self._used[device] -= size
+        self._owned[connection] -= size
 
     def release(self, connection: int) -> None:
         """Take back everything a connection still holds: it is gone, so the worker freed it."""
         for device, size in self._buffers.pop(connection, {}).values():
             self._used[device] -= size
+        del self._owned[connection]

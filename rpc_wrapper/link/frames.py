@@ -87,32 +87,28 @@ class FrameReader:
 
     def _open(self, start: int) -> int:
         """Read a head, or the part of it that is there; return where it ends."""
-        stop = min(start + self._head_size - len(self._head), len(self._data))
-        is_whole = stop - start == self._head_size
-        self._head += memoryview(self._data)[start:stop]
-        if len(self._head) < self._head_size:
-            self._cut(start, stop)
-            return stop
-        head = self._read_head(bytes(self._head))
-        if isinstance(head, Malformed) or (head.hold and head.size > HOLD_LIMIT):
-            self._cut(start, stop)
-            self._break(head)
-        elif head.hold:
+        stop = start + self._head_size - len(self._head)
+        if stop > len(self._data):
+            self._head += memoryview(self._data)[start:]
+            self._cut(start, len(self._data))
+            return len(self._data)
+        is_whole = not self._head
+        raw = bytes(memoryview(self._data)[start:stop])
+        head = self._read_head(raw if is_whole else bytes(self._head) + raw)
+        if isinstance(head, Malformed) or head.hold:
             self._cut(start, stop)
             self._hold(head)
-        else:
-            self._pieces.append(Frame(head.command, head.size))
-            self._left = head.size
-            self._pass_head(start, stop, is_whole)
+            return stop
+        self._pieces.append(Frame(head.command, head.size))
+        self._left = head.size
+        if not is_whole or (self._left and stop == len(self._data)):  # else it stays in the run
+            self._keep_head(start, stop, raw)
         return stop
 
-    def _pass_head(self, start: int, stop: int, is_whole: bool) -> None:
-        payload_follows = stop < len(self._data)
-        if is_whole and (payload_follows or not self._left):
-            self._head.clear()  # it stays in the run
-            return
+    def _keep_head(self, start: int, stop: int, raw: bytes) -> None:
         self._cut(start, stop)
-        if payload_follows or not self._left:
+        self._head += raw
+        if stop < len(self._data) or not self._left:
             self._give_head()
 
     def _payload(self, start: int) -> int:
@@ -127,8 +123,11 @@ class FrameReader:
             self._release()
         return stop
 
-    def _hold(self, head: Head) -> None:
+    def _hold(self, head: Head | Malformed) -> None:
         self._head.clear()
+        if isinstance(head, Malformed) or head.size > HOLD_LIMIT:
+            self._break(head)
+            return
         self._holding, self._left = head, head.size
         if not head.size:
             self._release()
@@ -141,7 +140,6 @@ class FrameReader:
 
     def _break(self, head: Head | Malformed) -> None:
         self._broken = True
-        self._head.clear()
         if isinstance(head, Head):
             head = Malformed(f"a message of command {head.command} claims {head.size} bytes")
         self._pieces.append(head)
