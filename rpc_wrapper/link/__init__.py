@@ -19,7 +19,8 @@ the worker's disk       ``cache``
 from rpc_wrapper.link.deadline import Deadlines
 from rpc_wrapper.link.delay import Network
 from rpc_wrapper.link.events import LinkEvent, Lost, Refused, Silence
-from rpc_wrapper.link.gate import Gate, GateOptions, GateSnapshot, Refusal
+from rpc_wrapper.link.gate import Gate, GateOptions, GateSnapshot
+from rpc_wrapper.link.guest import Refusal
 from rpc_wrapper.link.meter import MeterSnapshot
 from rpc_wrapper.link.relay import Link, LinkOptions
 from rpc_wrapper.link.session import Security

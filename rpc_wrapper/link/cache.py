@@ -1,35 +1,99 @@
 """Keep a worker's tensor cache in bounds: damaged files go first, then the least recently used ones.
 
 With ``-c`` a worker stores each tensor of more than 10 MiB under ``$LLAMA_CACHE/rpc``, in a file named by the FNV-1a
-hash of its bytes in 16 hex digits (``fnv_hash`` and ``rpc_server::set_tensor`` in ggml-rpc.cpp), and believes whatever
-it finds there later. Nothing in the engine ever removes one. Call :func:`prune` while the worker is stopped: it writes
-in place, so the file it died in is the newest, and half a file.
+hash of its bytes in 16 hex digits (``rpc_server::set_tensor`` in ggml-rpc.cpp), and believes whatever it finds there
+later. Nothing in the engine ever removes one, and it writes in place: who kills it cuts the file short that it is
+writing, which is the newest. A machine that loses its power may also lose what its kernel had not written down yet.
+
+Hashing manages some 25 MB per second, so only what may be damaged is hashed. A note beside the files remembers when the
+last run began and under which boot of the machine, until somebody saw that run end.
 """
 
+import fcntl
+import os
 import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
+from rpc_wrapper.link.fnv import hash_of
 
 MIN_BYTES = 10 * 1024 * 1024  # HASH_THRESHOLD, ggml-rpc.cpp: a tensor must be larger than this to be cached
+HASHED_BYTES = 1 << 31  # of many doubtful files: beyond this, sending them again is quicker
+WRITE_BACK_S = 60.0  # by then Linux has put a file on the disk (vm.dirty_expire_centisecs is half of it)
+NOTE = "last-run"
 _NAME = re.compile(r"[0-9a-f]{16}")
-_OFFSET = 0xCBF29CE484222325
-_PRIME = 0x100000001B3
-_MASK = (1 << 64) - 1
-_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What was removed, by file name, and how much is left."""
+    """What was removed, by file name, and how much is left in this cache."""
 
     damaged: tuple[str, ...]
     evicted: tuple[str, ...]
     kept: int
     kept_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TensorCache:
+    """The cache of one worker, a folder of its own beside those of other workers of this machine.
+
+    ``quota_bytes`` bounds it together with what workers that run no more left in the folders beside it.
+    """
+
+    folder: Path
+    quota_bytes: int
+
+    def begin(self, boot_id: str) -> Pruned:
+        """Make it fit for a run under this boot of the machine, before the worker starts; raise OSError."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        entries = _entries(self.folder)
+        damaged = [entry for entry in entries if entry.size_bytes <= MIN_BYTES]
+        damaged += _damaged(self._doubtful([entry for entry in entries if entry not in damaged], boot_id))
+        sound = [entry for entry in entries if entry not in damaged]
+        with _alone_in(self.folder.parent):
+            idle = self._idle_neighbours(boot_id)
+            evicted = _beyond(self.quota_bytes, [*sound, *(entry for folder in idle for entry in _entries(folder))])
+            for entry in (*damaged, *evicted):
+                entry.path.unlink(missing_ok=True)
+            for folder in idle:
+                _remove_if_empty(folder)
+            self.folder.mkdir(exist_ok=True)
+            (self.folder / NOTE).write_text(boot_id)
+        kept = [entry for entry in sound if entry not in evicted]
+        return Pruned(_names(damaged), _names(evicted), len(kept), sum(entry.size_bytes for entry in kept))
+
+    def end(self) -> None:
+        """Take note that the worker has ended under our eyes, and leave nothing behind when it cached nothing.
+
+        One that had not written for a while was not writing when it ended: then all of its files are whole.
+        """
+        note = self.folder / NOTE
+        with suppress(OSError):  # the next run then believes less than it could
+            began_ns = note.stat().st_mtime_ns
+            note.write_text("")
+            newest = _entries(self.folder)[:1]
+            if newest and note.stat().st_mtime - newest[0].modified_at < WRITE_BACK_S:
+                os.utime(note, ns=(began_ns, began_ns))
+        _remove_if_empty(self.folder)
+
+    def _doubtful(self, entries: Sequence["_Entry"], boot_id: str) -> Sequence["_Entry"]:
+        """Return those that may be damaged, the newest first, by how the last run ended."""
+        note = self.folder / NOTE
+        try:
+            began_at, boot = note.stat().st_mtime, note.read_text()
+        except FileNotFoundError:  # nobody knows where these come from
+            return entries
+        if boot in ("", boot_id):  # its end was seen, or the kernel at least has lived on
+            return [entry for entry in entries if entry.modified_at >= began_at][:1]
+        return [entry for entry in entries if entry.modified_at >= began_at - WRITE_BACK_S]
+
+    def _idle_neighbours(self, boot_id: str) -> list[Path]:
+        """Return the folders beside this one whose workers surely do not run."""
+        folders = [folder for folder in self.folder.parent.iterdir() if folder.name.isdigit() and folder.is_dir()]
+        return [folder for folder in folders if folder != self.folder and _note(folder) != boot_id]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,75 +104,9 @@ class _Entry:
     used_at: float
 
 
-def prune(directory: Path, quota_bytes: int, *, verify: int = 1) -> Pruned:
-    """Remove damaged files, then the least recently used ones until the rest is within ``quota_bytes``.
-
-    The ``verify`` newest files are hashed; files that are too small to have been cached
-    are damaged without asking. A missing directory is an empty cache. Raises OSError when a file cannot be removed.
-    """
-    entries = sorted(_entries(directory), key=lambda entry: entry.modified_at, reverse=True)
-    damaged = [
-        entry
-        for place, entry in enumerate(entries)
-        if entry.size_bytes <= MIN_BYTES or (place < verify and hash_of(entry.path) != entry.path.name)
-    ]
-    sound = sorted((entry for entry in entries if entry not in damaged), key=lambda entry: entry.used_at)
-    left_bytes = sum(entry.size_bytes for entry in sound)
-    evicted = []
-    while left_bytes > quota_bytes:
-        oldest = sound.pop(0)
-        evicted.append(oldest)
-        left_bytes -= oldest.size_bytes
-    for entry in (*damaged, *evicted):
-        entry.path.unlink(missing_ok=True)
-    return Pruned(_names(damaged), _names(evicted), len(sound), left_bytes)
-
-
-def fnv1a(data: bytes, state: int = _OFFSET) -> int:
-    """Return the 64-bit FNV-1a hash of bytes; ``state`` continues an earlier one.
-
-    A loop over bytes manages two or three megabytes per second, cached tensors have hundreds. But only the low byte of
-    the state meets the data: once all low bytes are known, xor becomes addition and the hash a sum of powers.
-    """
-    if not data:
-        return state
-    steps = _steps(np.frombuffer(data, np.uint8), state & 0xFF)
-    powers = _powers(len(data))
-    total = int(np.sum(steps * powers, dtype=np.uint64))
-    return (state * int(powers[0]) + total) & _MASK
-
-
-@lru_cache(maxsize=1)
-def _powers(count: int) -> NDArray[np.uint64]:
-    """Return the prime's powers modulo 2^64, from ``count`` down to 1."""
-    return np.multiply.accumulate(np.full(count, _PRIME, np.uint64))[::-1]
-
-
-def _steps(data: NDArray[np.uint8], low: int) -> NDArray[np.uint64]:
-    """Return what each byte adds to the state when it is xored in, modulo 2^64.
-
-    The low byte before a multiplication is found bit by bit: bit k of the next one is bit k of this one, flipped by
-    what its lower bits carry into the product and by the next byte's bit k. That is a running xor.
-    """
-    mixed = np.zeros_like(data)
-    for bit in range(8):
-        flips = (data >> bit) & 1
-        flips[1:] ^= ((mixed[:-1] * np.uint8(_PRIME & 0xFF)) >> bit) & 1
-        flips[0] ^= (low >> bit) & 1
-        mixed |= np.bitwise_xor.accumulate(flips) << bit
-    return mixed.astype(np.uint64) - (mixed ^ data).astype(np.uint64)
-
-
-def hash_of(path: Path) -> str:
-    """Return the name a worker would give this file."""
-    state = _OFFSET
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            state = fnv1a(chunk, state)
-    return f"{state:016x}"
-
-
-def _entries(directory: Path) -> list[_Entry]:
+def _entries(folder: Path) -> list[_Entry]:
+    """Return a cache's files, the newest first."""
+    directory = folder / "rpc"
     if not directory.is_dir():
         return []
     found = []
@@ -117,8 +115,57 @@ def _entries(directory: Path) -> list[_Entry]:
             stat = path.stat()
             # relatime lets the access time lag behind; it is never behind the writing by more than that
             found.append(_Entry(path, stat.st_size, stat.st_mtime, max(stat.st_atime, stat.st_mtime)))
-    return found
+    return sorted(found, key=lambda entry: entry.modified_at, reverse=True)
 
 
-def _names(entries: list[_Entry]) -> tuple[str, ...]:
+def _damaged(doubtful: Sequence[_Entry]) -> Iterable[_Entry]:
+    """Yield those whose bytes are not what their name says, and those beyond what is worth hashing."""
+    hashed_bytes = 0
+    for place, entry in enumerate(doubtful):
+        hashed_bytes += entry.size_bytes
+        if (place > 0 and hashed_bytes > HASHED_BYTES) or hash_of(entry.path) != entry.path.name:
+            yield entry
+
+
+def _beyond(quota_bytes: int, entries: Sequence[_Entry]) -> list[_Entry]:
+    """Return the least recently used of the entries, as many as are too much."""
+    left_bytes = sum(entry.size_bytes for entry in entries)
+    evicted = []
+    for entry in sorted(entries, key=lambda entry: entry.used_at):
+        if left_bytes <= quota_bytes:
+            break
+        evicted.append(entry)
+        left_bytes -= entry.size_bytes
+    return evicted
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep the other backends of this machine from tidying up while the context lasts."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _note(folder: Path) -> str | None:
+    try:
+        return (folder / NOTE).read_text()
+    except OSError:
+        return None
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Remove a cache that holds no tensor; whatever else lies there keeps it."""
+    with suppress(OSError):
+        (folder / "rpc").rmdir()
+    with suppress(OSError):
+        if all(path.name == NOTE for path in folder.iterdir()):
+            (folder / NOTE).unlink(missing_ok=True)
+            folder.rmdir()
+
+
+def _names(entries: Iterable[_Entry]) -> tuple[str, ...]:
     return tuple(entry.path.name for entry in entries)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -25,8 +26,11 @@ class Pair:
     cert: x509.Certificate
     key: ec.EllipticCurvePrivateKey
 
-    def write(self, directory: Path, stem: str) -> tuple[Path, Path]:
-        """Write ``stem.crt`` and ``stem.key``, the key for its owner only; return both paths."""
+    def write(self, directory: Path, stem: str, owner: int | None = None) -> tuple[Path, Path]:
+        """Write ``stem.crt`` and ``stem.key``, the key for its owner only; return both paths.
+
+        ``owner`` is the user id of who will read the key, when that is not us.
+        """
         cert, key = directory / f"{stem}.crt", directory / f"{stem}.key"
         with contextlib.suppress(FileNotFoundError):
             key.unlink()  # an existing file would keep its wider rights
@@ -36,6 +40,8 @@ class Pair:
                     serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
                 )
             )
+        if owner is not None:
+            os.chown(key, owner, -1)
         cert.write_bytes(self.cert.public_bytes(serialization.Encoding.PEM))
         return cert, key
 
@@ -87,6 +93,42 @@ def read_ca(directory: Path) -> Pair:
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ConfigError(f"{directory / 'ca.key'} is not a key of ours: name another folder")
     return Pair(cert, key)
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFacts:
+    """What a machine's own certificate says: for whom it is, from when to when, and whether our CA signed it."""
+
+    names: tuple[str, ...]
+    validity: Validity
+    is_signed_by_ca: bool
+
+
+def read_facts(ca: Path, cert: Path) -> CertificateFacts:
+    """Read a certificate and the CA's; raise ConfigError naming the file that is none."""
+    authority, own = _read_certificate(ca), _read_certificate(cert)
+    try:
+        own.verify_directly_issued_by(authority)
+        is_signed = True
+    except (ValueError, TypeError, InvalidSignature):
+        is_signed = False
+    try:
+        found = own.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        found = x509.SubjectAlternativeName([])
+    names = tuple(str(name.value) for name in found)
+    return CertificateFacts(names, Validity(own.not_valid_before_utc, own.not_valid_after_utc), is_signed)
+
+
+def _read_certificate(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}): check the path and its rights") from None
+    except ValueError:
+        raise ConfigError(
+            f"{path} is no certificate in PEM: name the file that `rpc-wrapper certs init` wrote"
+        ) from None
 
 
 def _builder(subject: str, issuer: str, key: ec.EllipticCurvePrivateKey, validity: Validity) -> x509.CertificateBuilder:

@@ -28,6 +28,16 @@ class Network:
         """Tell whether there is nothing to simulate."""
         return self.latency_max_s <= 0 and self.mbit_per_s is None
 
+    def to_json(self) -> dict[str, float | None] | None:
+        """Return plain values, None when there is nothing to simulate."""
+        if self.is_ideal:
+            return None
+        return {
+            "latency_min_ms": round(self.latency_min_s * 1000, 3),
+            "latency_max_ms": round(self.latency_max_s * 1000, 3),
+            "mbit_per_s": self.mbit_per_s,
+        }
+
 
 class DelayLine:
     """One direction of a simulated network; times are seconds of any clock that never goes back.

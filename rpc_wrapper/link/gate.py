@@ -7,13 +7,10 @@ one llama-server in at a time, holds it to the memory budget, drops who never fi
 import asyncio
 import contextlib
 import itertools
-import logging
 import socket
 import ssl
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 from time import monotonic
 from typing import Any
 
@@ -23,8 +20,8 @@ from rpc_wrapper.link import sockets
 from rpc_wrapper.link.budget import Budget
 from rpc_wrapper.link.conversation import Conversation
 from rpc_wrapper.link.deadline import Deadlines
-from rpc_wrapper.link.end import End
 from rpc_wrapper.link.events import LinkEvent, Lost
+from rpc_wrapper.link.guest import Guest, Refusal, Refusals, TurnedAway
 from rpc_wrapper.link.lease import Lease
 from rpc_wrapper.link.lobby import Lobby, WorkerFacts
 from rpc_wrapper.link.meter import Meter, MeterSnapshot
@@ -33,10 +30,6 @@ from rpc_wrapper.link.tls import explain
 from rpc_wrapper.rpc import ProbeResult, ProbeState, probe
 from rpc_wrapper.rpc.messages import DeviceMemoryReply
 
-log = logging.getLogger(__name__)
-
-_LOG_INTERVAL_S = 1.0  # of refusals: a port scan must not fill the disk
-
 
 @dataclass(frozen=True, slots=True)
 class GateOptions:
@@ -44,7 +37,8 @@ class GateOptions:
 
     ``hello_timeout_s`` is for the handshakes, ``guest_timeout_s`` for a whole visit that never needs the worker,
     ``handover_s`` for the wait until the holder's previous connection has left the worker, ``lease_s`` for the pauses
-    between its connections. ``max_guests`` bounds how many visit at once, the holder's own connections not counted in.
+    between its connections. ``max_guests`` bounds how many visit at once: for one more, the one that has been there
+    longest must go. A llama-server's visit takes milliseconds, so who lingers cannot keep it out.
     """
 
     host: str = "127.0.0.1"
@@ -57,17 +51,6 @@ class GateOptions:
     handover_s: float = 10.0
     lease_s: float = 10.0
     max_guests: int = 256
-
-
-class Refusal(StrEnum):
-    """Why somebody was turned away."""
-
-    BUSY = "busy"
-    NOT_READY = "not ready"
-    CROWDED = "crowded"
-    NOT_RPC = "not RPC"
-    TOO_SLOW = "too slow"
-    HANDSHAKE = "handshake"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +83,9 @@ class Gate:
         self._turn = asyncio.Lock()  # the worker serves one connection at a time, ours among them
         self._numbers = itertools.count()
         self._facts: WorkerFacts | None = None
-        self._guests = 0
-        self._refusals = _Refusals()
+        self._guests: dict[Guest, None] = {}  # the longest there first
+        self._refusals = Refusals()
+        self._session: Session | None = None
         self._listener: socket.socket | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -145,13 +129,18 @@ class Gate:
         """Turn everybody away until the next :meth:`refresh`: the worker is gone."""
         self._facts = None
 
+    @property
+    def is_in_use(self) -> bool:
+        """Tell whether a client is with the worker; one that has left is not, though the worker may not know it yet."""
+        return self._session is not None and not self._session.has_engine_left
+
     def snapshot(self) -> GateSnapshot:
         """Return who is inside, who was turned away, and the figures of the traffic."""
         now = monotonic()
         return GateSnapshot(
             holder=self._lease.holder(now),
             held_s=self._lease.held_s(now),
-            guests=self._guests,
+            guests=len(self._guests),
             refusals=dict(self._refusals.counts),
             meter=self._meter.snapshot(now, self._budget.allocated_bytes),
         )
@@ -166,11 +155,11 @@ class Gate:
             peer = str(sock.getpeername()[0])
         except OSError:
             return  # it left before we looked
-        guest = _Guest()
+        guest = Guest()
         try:
-            if await self._visit(peer, sock, guest):
+            if await self._visit(sock, guest):
                 await self._let_in(peer, guest)
-        except _TurnedAway as refusal:
+        except TurnedAway as refusal:
             self._refusals.add(peer, refusal)
             sockets.reset_on_close(sock)
         finally:
@@ -178,49 +167,53 @@ class Gate:
             await guest.end.closed.wait()
             sock.close()  # has no effect on one that the event loop has closed
 
-    async def _visit(self, peer: str, sock: socket.socket, guest: "_Guest") -> bytes:
-        self._guests += 1
+    async def _visit(self, sock: socket.socket, guest: Guest) -> bytes:
+        self._guests[guest] = None
+        if len(self._guests) > self._options.max_guests:
+            oldest = next(iter(self._guests))
+            del self._guests[oldest]
+            oldest.displace()
         try:
-            return await self._welcome(peer, sock, guest)
+            return await self._welcome(sock, guest)
         finally:
-            self._guests -= 1
+            self._guests.pop(guest, None)
 
-    async def _welcome(self, peer: str, sock: socket.socket, guest: "_Guest") -> bytes:
+    async def _welcome(self, sock: socket.socket, guest: Guest) -> bytes:
         """Return the first bytes meant for the worker; none when the guest left without needing it."""
-        if self._guests > self._options.max_guests and peer != self._lease.holder(monotonic()):
-            raise _TurnedAway(Refusal.CROWDED, f"{self._options.max_guests} others are at the door already")
         if self._facts is None:
-            raise _TurnedAway(Refusal.NOT_READY, "the worker is not up")
+            raise TurnedAway(Refusal.NOT_READY, "the worker is not up")
         sockets.tune(sock, self._options.deadlines.longest_s)
         guest.lobby = Lobby(self._facts)
         try:
-            async with asyncio.timeout(self._options.hello_timeout_s):
+            async with asyncio.timeout(self._options.hello_timeout_s) as guest.patience:
                 await asyncio.get_running_loop().connect_accepted_socket(
                     lambda: guest.end, sock, ssl=self._options.context
                 )
                 await guest.greeted.wait()
-            async with asyncio.timeout(self._options.guest_timeout_s):
+            async with asyncio.timeout(self._options.guest_timeout_s) as guest.patience:
                 return await guest.opening
         except TimeoutError:
+            if guest.is_displaced:
+                raise TurnedAway(Refusal.CROWDED, f"{self._options.max_guests} others came after it") from None
             stage = "stayed without asking for anything" if guest.greeted.is_set() else "never finished its handshake"
-            raise _TurnedAway(Refusal.TOO_SLOW, f"it {stage}") from None
+            raise TurnedAway(Refusal.TOO_SLOW, f"it {stage}") from None
         except OSError as error:
-            raise _TurnedAway(Refusal.HANDSHAKE, explain(error)) from None
+            raise TurnedAway(Refusal.HANDSHAKE, explain(error)) from None
 
-    async def _let_in(self, peer: str, guest: "_Guest") -> None:
+    async def _let_in(self, peer: str, guest: Guest) -> None:
         if not self._lease.take(peer, monotonic()):
             holder = self._lease.holder(monotonic())
-            raise _TurnedAway(Refusal.BUSY, f"the worker is serving {holder}: wait, or use another backend")
+            raise TurnedAway(Refusal.BUSY, f"the worker is serving {holder}: wait, or use another backend")
         try:
             async with asyncio.timeout(self._options.handover_s) as handover, self._turn:
                 handover.reschedule(None)
                 await self._carry(guest)
         except TimeoutError:
-            raise _TurnedAway(Refusal.BUSY, "its previous connection has not left the worker") from None
+            raise TurnedAway(Refusal.BUSY, "its previous connection has not left the worker") from None
         finally:
             self._lease.leave(monotonic())
 
-    async def _carry(self, guest: "_Guest") -> None:
+    async def _carry(self, guest: Guest) -> None:
         options = self._options
         self._meter.connections += 1
         try:
@@ -231,68 +224,12 @@ class Gate:
                 self._worker, next(self._numbers), self._budget, self._meter, options.deadlines, monotonic()
             )
             session = Session(conversation, SessionOptions(self._on_event, linger_s=None), guest.end)
+            self._session = session
             reason = await session.run(backend, opening=guest.opening.result())
         except (OSError, TransportError) as error:
             reason = explain(error)
         finally:
+            self._session = None
             self._meter.connections -= 1
         if reason is not None:
             self._on_event(Lost(self._worker, reason))
-
-
-class _TurnedAway(Exception):
-    """A guest must leave; the message is a clause."""
-
-    def __init__(self, refusal: Refusal, reason: str) -> None:
-        super().__init__(reason)
-        self.refusal = refusal
-
-
-class _Guest:
-    """A connection in the lobby."""
-
-    def __init__(self) -> None:
-        self.end = End(self._said, self._left)
-        self.lobby: Lobby | None = None
-        self.greeted = asyncio.Event()
-        self.opening: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-    def _said(self, data: bytes) -> None:
-        if self.lobby is None or self.opening.done():
-            return
-        visit = self.lobby.receive(data)
-        self.end.write([visit.answers])
-        if self.lobby.is_greeted:
-            self.greeted.set()
-        if visit.error:
-            self.greeted.set()
-            self.opening.set_exception(_TurnedAway(Refusal.NOT_RPC, visit.error))
-        elif visit.opening:
-            self.end.brake()  # until the session takes over
-            self.opening.set_result(visit.opening)
-
-    def _left(self, error: Exception | None) -> None:
-        self.greeted.set()
-        if not self.opening.done():
-            self.opening.set_result(b"")
-
-
-class _Refusals:
-    """Count who was turned away and why; log it, but not a flood of it."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[Refusal] = Counter()
-        self._logged_at = float("-inf")
-        self._unlogged = 0
-
-    def add(self, peer: str, reason: _TurnedAway) -> None:
-        """Note one refusal."""
-        self.counts[reason.refusal] += 1
-        now = monotonic()
-        if now - self._logged_at < _LOG_INTERVAL_S:
-            self._unlogged += 1
-            return
-        also = f" (and {self._unlogged} others before it)" if self._unlogged else ""
-        level = logging.INFO if reason.refusal is Refusal.NOT_READY else logging.WARNING  # every start has some
-        log.log(level, "turned away %s: %s%s", peer, reason, also)
-        self._logged_at, self._unlogged = now, 0

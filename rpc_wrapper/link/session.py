@@ -69,6 +69,11 @@ class Session:
         self._inward = Line(inward, self._backend, self._backend_arrived, self._backend_gone)
         self._loss = _REFUSED if options.security else _LEFT
 
+    @property
+    def has_engine_left(self) -> bool:
+        """Tell whether the engine's side is gone; the backend's may not have noticed yet."""
+        return self._has_engine_left
+
     async def run(
         self, backend: socket.socket, engine: socket.socket | None = None, opening: bytes = b""
     ) -> str | None:

@@ -20,6 +20,8 @@ Address = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
 _KEEPALIVE_IDLE_S = 5
 _KEEPALIVE_INTERVAL_S = 5
 _KEEPALIVE_PROBES = 3
+# A full queue drops a SYN, and whoever sent it waits a second or more: a burst must not make a llama-server wait.
+BACKLOG = 1024
 _ACCEPT_PAUSE_S = 0.1  # when the process is out of file descriptors
 
 
@@ -106,7 +108,7 @@ async def _contain(carry: Carry, sock: socket.socket) -> None:
         log.exception("a connection ended by an error of ours")
 
 
-def listen(host: str, port: int, *, backlog: int = 128) -> socket.socket:
+def listen(host: str, port: int, *, backlog: int = BACKLOG) -> socket.socket:
     """Listen on one address; raise ConnectError when that is not possible."""
     try:
         family, _, _, _, address = socket.getaddrinfo(

@@ -8,7 +8,7 @@ silence, which is why *busy* is a :class:`ProbeState` of its own.
 
 ``commands`` lists the commands and their sizes, ``messages`` packs and unpacks those we speak, ``connection`` is the
 protocol without I/O; ``resolve`` finds addresses and ``client`` puts the connection on a socket; ``result`` is what a
-probe returns and ``report`` shows it.
+probe returns, ``agent`` what the agent beside the worker says, and ``report`` shows both.
 """
 
 from rpc_wrapper.rpc.client import Client, Tls, connect, probe, probe_all

@@ -40,6 +40,7 @@ from rpc_wrapper.rpc.result import DeviceMemory, ProbeResult, ProbeState
 
 MAX_WORKER_DEVICES = 64  # ours: a count beyond belief is not asked through one by one
 HTTP_PATIENCE_S = 0.5
+REFUSED_CERTIFICATE = "it left right after the TLS handshake: it refuses our certificate, and its log says why"
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, for 0 seconds
 
 _Reply = TypeVar("_Reply", bound=Reply)
@@ -230,8 +231,11 @@ async def probe_all(endpoints: Sequence[Endpoint], *, timeout_s: float) -> tuple
 async def _interview(endpoint: Endpoint, timeout_s: float, tls: Tls | None) -> ProbeResult:
     version = None
     async with await connect(endpoint, timeout_s=timeout_s, tls=tls) as client:
-        with suppress(PeerClosed):
+        try:
             version = await client.hello()
+        except PeerClosed as exc:
+            if tls is not None:  # in TLS 1.3 a server judges our certificate after we have taken its own
+                raise TransportError(REFUSED_CERTIFICATE) from exc
         if version is not None and PINNED.accepts(version):
             return await _measure(client, endpoint, version)
     if version is None:
@@ -248,8 +252,10 @@ async def _old_version(endpoint: Endpoint, timeout_s: float, tls: Tls | None) ->
         except PeerReset as exc:
             raise TransportError("it resets connections on HELLO: its worker is not up, or it turns us away") from exc
         except PeerClosed as exc:
-            raise RemoteProtocolError(
-                f"it closes the connection on HELLO: no RPC server, or one far from protocol {PINNED}"
+            # No proof of anything: a proxy in front of a worker that is not up yet does the same.
+            raise TransportError(
+                "it closes the connection on HELLO: its worker is not up, it demands TLS (APP_TLS=require), or it is"
+                f" no RPC server of protocol {PINNED}"
             ) from exc
 
 

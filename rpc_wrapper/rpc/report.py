@@ -1,43 +1,32 @@
 """Show what a probe found: a table for people, JSON for programs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 from rich.table import Table
 
-from rpc_wrapper.devices import MIB
+from rpc_wrapper.devices import MIB, Endpoint
+from rpc_wrapper.rpc.agent import AgentStatus
 from rpc_wrapper.rpc.result import ProbeResult
 
 _COLORS = {"ok": "green", "busy": "yellow"}
 
 
 @dataclass(frozen=True, slots=True)
-class AgentStatus:
-    """What the agent beside a backend says about it; a field it did not send is None."""
-
-    state: str | None
-    pid: int | None
-    budget_bytes: int | None
-    uptime_s: float | None
-
-    @classmethod
-    def from_json(cls, body: object) -> Self | None:
-        """Read the body of ``GET /status``; return None when no agent would have written it."""
-        if not isinstance(body, Mapping) or not isinstance(body.get("state"), str):
-            return None
-        numbers = [body.get(key) for key in ("pid", "budget_bytes", "uptime_s")]
-        if not all(number is None or (type(number) in (int, float) and number >= 0) for number in numbers):
-            return None
-        return cls(body["state"], *numbers)
-
-
-@dataclass(frozen=True, slots=True)
 class ReportLine:
-    """One endpoint: what its worker answered, and its agent when it has one."""
+    """One address: what its worker answered, its agent when it has one, and the endpoint it was listed as."""
 
     result: ProbeResult
     agent: AgentStatus | None = None
+    listed: Endpoint | None = None
+
+    @property
+    def name(self) -> str:
+        """Return the endpoint as it was listed, with its address where that is another."""
+        address = self.result.endpoint
+        if self.listed is None or self.listed.host == address.host:
+            return str(address)
+        return f"{self.listed} at {address.host}"
 
 
 def to_json(lines: Sequence[ReportLine]) -> list[dict[str, object]]:
@@ -48,7 +37,8 @@ def to_json(lines: Sequence[ReportLine]) -> list[dict[str, object]]:
 def _to_json(line: ReportLine) -> dict[str, object]:
     result, agent = line.result, line.agent
     return {
-        "endpoint": str(result.endpoint),
+        "endpoint": str(line.listed or result.endpoint),
+        "address": str(result.endpoint),
         "state": str(result.state),
         "protocol": None if result.version is None else str(result.version),
         "devices": [{"free_bytes": d.free_bytes, "total_bytes": d.total_bytes} for d in result.devices],
@@ -82,7 +72,7 @@ def _cells(line: ReportLine) -> tuple[str, ...]:
     result = line.result
     budget_bytes = None if line.agent is None else line.agent.budget_bytes
     return (
-        str(result.endpoint),
+        line.name,
         str(result.state),
         str(result.version or "-"),
         str(len(result.devices) or "-"),
@@ -99,4 +89,4 @@ def _mib(amounts_bytes: Sequence[int]) -> str:
 
 def details(lines: Sequence[ReportLine]) -> list[str]:
     """Return one sentence for every endpoint that is not free."""
-    return [f"{line.result.endpoint}: {line.result.detail}" for line in lines if line.result.state != "ok"]
+    return [f"{line.name}: {line.result.detail}" for line in lines if line.result.state != "ok"]

@@ -32,8 +32,19 @@ def test_endpoints_are_shown_as_they_are_written(value):
     assert shown(load_settings({}, {"APP_RPC_BACKENDS": value}).settings.rpc_backends) == value
 
 
+@pytest.mark.parametrize("value", ["a:1+latency=0.01-0.02+mbit=100", "a:1+latency=0,b:2+mbit=unlimited"])
+def test_link_overrides_are_shown_as_they_are_written(value):
+    assert shown(load_settings({}, {"APP_LINK_OVERRIDES": value}).settings.link_overrides) == value
+
+
 def test_what_is_shown_can_be_set_again():
-    environ = {"APP_MODE": "server", "APP_EMBEDDINGS": "0", "APP_TEMPLATE": "memory", "APP_WAIT_S": "1.5"}
+    environ = {
+        "APP_LINK_OVERRIDES": "a:1+mbit=5",
+        "APP_MODE": "server",
+        "APP_EMBEDDINGS": "0",
+        "APP_TEMPLATE": "memory",
+        "APP_WAIT_S": "1.5",
+    }
     loaded = load_settings({}, environ)
     again = {variable(row.field): text(row.value) for row in rows(loaded)}
     assert load_settings({}, again).settings == loaded.settings

@@ -13,7 +13,8 @@ from rpc_wrapper.devices import MIB, Endpoint
 from rpc_wrapper.link.certificates import make_leaf
 from rpc_wrapper.link.deadline import Deadlines
 from rpc_wrapper.link.events import LinkEvent, Lost, Refused, Silence
-from rpc_wrapper.link.gate import Gate, GateOptions, Refusal
+from rpc_wrapper.link.gate import Gate, GateOptions
+from rpc_wrapper.link.guest import Refusal
 from rpc_wrapper.link.relay import Link, LinkOptions
 from rpc_wrapper.link.session import Security
 from rpc_wrapper.link.tls import client_context, server_context
@@ -143,12 +144,31 @@ async def test_a_guest_that_stays_is_dropped():
         assert opened.snapshot().refusals == {Refusal.TOO_SLOW: 1}
 
 
-async def test_beyond_the_limit_of_guests_nobody_waits():
-    async with gate(GateOptions(max_guests=1)) as (opened, address, _), client(address):
-        reader, writer = await asyncio.open_connection(address.host, address.port)
-        assert await Client(reader, writer).end() == b""
-        writer.close()
+async def test_beyond_the_limit_of_guests_the_one_that_lingers_must_go():
+    async with (
+        gate(GateOptions(max_guests=1)) as (opened, address, _),
+        client(address) as greeted,
+        client(address) as engine,
+    ):
+        assert await greeted.end() == b""
+        await use(engine)
         assert opened.snapshot().refusals == {Refusal.CROWDED: 1}
+
+
+async def test_handshakes_that_are_never_finished_do_not_keep_a_new_server_out(tmp_path):
+    theirs = server_context(identity(tmp_path / "theirs", make_leaf(OUR_CA, HOST, VALID)))
+    ours = client_context(identity(tmp_path / "ours", make_leaf(OUR_CA, "main", VALID)))
+    async with (
+        gate(GateOptions(context=theirs, max_guests=8)) as (opened, address, _),
+        Link(address, LinkOptions(security=Security(ours, HOST))) as link,
+    ):
+        slow = [await asyncio.open_connection(address.host, address.port) for _ in range(40)]
+        async with client(link.address) as engine:
+            await use(engine)
+        await wait_until(lambda: opened.snapshot().refusals.get(Refusal.CROWDED, 0) >= 32)
+        assert opened.snapshot().guests <= 8
+        for _, writer in slow:
+            writer.close()
 
 
 async def test_the_holder_is_let_in_however_crowded_it_is():

@@ -29,8 +29,8 @@ Process = asyncio.subprocess.Process
 def program(name: str) -> Path:
     spec = importlib.util.find_spec("llama_cpp")
     path = Path(spec.origin).parent / "bin" / name if spec and spec.origin else Path(name)
-    if not path.exists() or not MODEL.exists():
-        pytest.skip(f"the engine or its demo model is missing: {path}, {MODEL}")
+    for file in (path, MODEL):
+        assert file.exists(), f"{file} is missing: the engine or the model that ships with the project"
     return path
 
 

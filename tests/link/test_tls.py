@@ -18,7 +18,7 @@ from rpc_wrapper.link.events import Lost
 from rpc_wrapper.link.relay import Link, LinkOptions
 from rpc_wrapper.link.session import Security
 from rpc_wrapper.link.tls import Identity, client_context, explain, server_context
-from rpc_wrapper.rpc import ProbeState, probe
+from rpc_wrapper.rpc import ProbeState, Tls, probe
 from tests.fakes.rpc_server import FakeWorker, Options
 from tests.link.wire import Events
 
@@ -125,6 +125,22 @@ async def test_a_server_with_a_bad_certificate_learns_the_reason(case, tmp_path)
     ours = client_context(identity(tmp_path / "ours", leaf))
     with AlertingServer(theirs) as server:
         assert reason in await loss(server.endpoint, Security(ours, HOST))
+
+
+async def test_a_probe_whose_certificate_is_refused_says_that_and_not_that_nobody_speaks_rpc(tmp_path):
+    theirs = server_context(identity(tmp_path / "theirs", make_leaf(OUR_CA, HOST, VALID)))
+    ours = client_context(identity(tmp_path / "ours", make_leaf(OUR_CA, "main", EXPIRED)))
+    async with tls_worker(theirs) as endpoint:
+        result = await probe(endpoint, timeout_s=10, tls=Tls(ours, HOST, explain))
+    assert result.state is ProbeState.DOWN
+    assert "refuses our certificate" in result.detail
+
+
+async def test_a_probe_without_tls_is_told_to_use_it(tmp_path):
+    theirs = server_context(identity(tmp_path / "theirs", make_leaf(OUR_CA, HOST, VALID)))
+    async with tls_worker(theirs) as endpoint:
+        result = await probe(endpoint, timeout_s=10)
+    assert "APP_TLS=require" in result.detail
 
 
 async def test_a_refusal_without_a_reason_is_still_recognised(tmp_path):

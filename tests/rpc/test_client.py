@@ -35,7 +35,7 @@ LONG_S = 20.0  # for answers that must come: a slow machine must not turn them i
             ProbeState.WRONG_VERSION,
             "speaks RPC protocol 3.6.1",
         ),
-        (Options(close_on_hello=True), LONG_S, ProbeState.NOT_RPC, "closes the connection on HELLO"),
+        (Options(close_on_hello=True), LONG_S, ProbeState.DOWN, "closes the connection on HELLO"),
         (Options(garbage=True), LONG_S, ProbeState.NOT_RPC, "the reply to HELLO announces"),
         (Options(http=True), SHORT_S, ProbeState.NOT_RPC, "the port of a web server"),
         (Options(devices=()), LONG_S, ProbeState.NOT_RPC, "announces 0 devices"),

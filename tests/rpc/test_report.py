@@ -1,11 +1,11 @@
 import json
 
-import pytest
 from rich.console import Console
 
 from rpc_wrapper.devices import MIB, Endpoint
+from rpc_wrapper.rpc.agent import AgentStatus
 from rpc_wrapper.rpc.commands import PINNED
-from rpc_wrapper.rpc.report import AgentStatus, ReportLine, details, to_json, to_table
+from rpc_wrapper.rpc.report import ReportLine, details, to_json, to_table
 from rpc_wrapper.rpc.result import DeviceMemory, ProbeResult, ProbeState
 
 FREE = ReportLine(
@@ -49,6 +49,7 @@ def test_json_holds_the_same_with_units_in_its_keys():
     free, down = json.loads(json.dumps(to_json([FREE, DOWN])))
     assert free == {
         "endpoint": "backend-cuda:50052",
+        "address": "backend-cuda:50052",
         "state": "ok",
         "protocol": "7.0.0",
         "devices": [
@@ -66,22 +67,10 @@ def test_only_endpoints_that_are_not_free_need_a_sentence():
     assert details([FREE, DOWN]) == ["[::1]:50052: the connection was refused"]
 
 
-def test_an_agent_may_leave_fields_out():
-    assert AgentStatus.from_json({"state": "backoff", "pid": None}) == AgentStatus("backoff", None, None, None)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        None,
-        [],
-        "running",
-        {},
-        {"state": 1},
-        {"state": "running", "pid": "42"},
-        {"state": "running", "pid": True},
-        {"state": "running", "budget_bytes": -1},
-    ],
-)
-def test_what_no_agent_writes_is_no_agent(body):
-    assert AgentStatus.from_json(body) is None
+def test_one_of_several_addresses_is_shown_with_the_name_it_was_listed_under():
+    line = ReportLine(
+        ProbeResult(Endpoint("10.0.0.2", 50052), ProbeState.DOWN, detail="refused"), listed=Endpoint("backend", 50052)
+    )
+    assert details([line]) == ["backend:50052 at 10.0.0.2: refused"]
+    (shown,) = to_json([line])
+    assert (shown["endpoint"], shown["address"]) == ("backend:50052", "10.0.0.2:50052")

@@ -1,0 +1,51 @@
+"""What the agent beside a backend says about it: the body of its ``GET /status``."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+_NUMBERS = ("pid", "budget_bytes", "uptime_s", "restarts", "cpu_s", "rss_bytes")
+_WORDS = ("reason", "process", "last_exit")
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStatus:
+    """One backend as its agent sees it; a field it did not send is None, or empty.
+
+    ``device_names`` are in the order of the wire, ``process`` is the kernel's word for the worker's process;
+    ``cpu_s`` and ``rss_bytes`` are what that process has used of the processor and holds in memory.
+    """
+
+    state: str
+    pid: int | None = None
+    budget_bytes: int | None = None
+    uptime_s: float | None = None
+    device_names: tuple[str, ...] = ()
+    reason: str | None = None
+    process: str | None = None
+    last_exit: str | None = None
+    restarts: int | None = None
+    cpu_s: float | None = None
+    rss_bytes: int | None = None
+
+    @classmethod
+    def from_json(cls, body: object) -> Self | None:
+        """Read the body of ``GET /status``; return None when no agent would have written it."""
+        if not isinstance(body, Mapping) or not isinstance(body.get("state"), str):
+            return None
+        numbers = {name: body.get(name) for name in _NUMBERS}
+        words = {name: body.get(name) for name in _WORDS}
+        names = body.get("devices", ())
+        if not all(number is None or _is_amount(number) for number in numbers.values()):
+            return None
+        if not all(word is None or isinstance(word, str) for word in words.values()) or not _are_words(names):
+            return None
+        return cls(body["state"], device_names=tuple(names), **numbers, **words)
+
+
+def _is_amount(number: object) -> bool:
+    return type(number) in (int, float) and number >= 0  # type: ignore[operator]
+
+
+def _are_words(names: object) -> bool:
+    return isinstance(names, Sequence) and not isinstance(names, str) and all(isinstance(name, str) for name in names)

@@ -1,0 +1,46 @@
+import pytest
+
+from rpc_wrapper.rpc.agent import AgentStatus
+
+
+def test_everything_an_agent_says_is_read():
+    body = {
+        "state": "ready",
+        "pid": 42,
+        "budget_bytes": 1 << 30,
+        "uptime_s": 3.5,
+        "devices": ["CUDA0", "CPU"],
+        "process": "sleeping",
+        "last_exit": "exit code 1",
+        "another": ["field"],
+    }
+    status = AgentStatus.from_json(body)
+    assert status is not None
+    assert (status.state, status.pid, status.budget_bytes, status.uptime_s) == ("ready", 42, 1 << 30, 3.5)
+    assert (status.device_names, status.process) == (("CUDA0", "CPU"), "sleeping")
+    assert status.last_exit == "exit code 1"
+
+
+def test_an_agent_may_leave_fields_out():
+    assert AgentStatus.from_json({"state": "backoff", "pid": None}) == AgentStatus("backoff")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        [],
+        "running",
+        {},
+        {"state": 1},
+        {"state": "running", "pid": "42"},
+        {"state": "running", "pid": True},
+        {"state": "running", "budget_bytes": -1},
+        {"state": "running", "devices": "CPU"},
+        {"state": "running", "devices": 3},
+        {"state": "running", "devices": [1]},
+        {"state": "running", "last_exit": 1},
+    ],
+)
+def test_what_no_agent_writes_is_no_agent(body):
+    assert AgentStatus.from_json(body) is None
