@@ -1,5 +1,7 @@
 """``rpc-wrapper doctor``: say what this machine and its engine can do, what is wrong, and how to mend it."""
 
+import asyncio
+import datetime
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rpc_wrapper.cli.options import with_identity
+from rpc_wrapper.cli.reach import backend_findings, tls_findings
 from rpc_wrapper.engine import checkup
+from rpc_wrapper.link.tls import Identity
 
 DEMO_MODEL = Path(__file__).parents[2] / "models" / "demo.gguf"
 MARKS = {
@@ -20,7 +25,9 @@ MARKS = {
 }
 
 
+@with_identity
 def doctor(
+    identity: Identity | None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     engine_dir: Annotated[
         Path | None, typer.Option(envvar="APP_ENGINE_DIR", help="Folder of the llama.cpp programs.")
@@ -28,13 +35,18 @@ def doctor(
     model: Annotated[
         Path | None, typer.Option(help="A GGUF for the self-test of computation; the demo model by default.")
     ] = None,
+    rpc: Annotated[str, typer.Option(metavar="HOST:PORT,...", help="Backends this machine should reach.")] = "",
 ) -> None:
-    """Check the engine, its computation, CPU, memory, limits and ports of this machine.
+    """Check the engine, its computation, CPU, memory, limits, ports and certificates of this machine.
 
     The exit code is 0 when this machine is usable, else 1.
     """
     demo = DEMO_MODEL if DEMO_MODEL.is_file() else None
     findings = checkup.examine(checkup.gather(engine_dir, model or demo))
+    certificates = tls_findings(identity, datetime.datetime.now(datetime.UTC))
+    findings += certificates
+    if checkup.is_usable(certificates):
+        findings += asyncio.run(backend_findings(rpc, identity))
     if as_json:
         typer.echo(json.dumps(checkup.to_json(findings), indent=2, ensure_ascii=False))
     else:
