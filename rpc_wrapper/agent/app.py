@@ -1,32 +1,56 @@
 """The agent's HTTP face: how the backend is, and whether its worker does its job."""
 
+import asyncio
+import contextlib
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-import psutil
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rpc_wrapper.access import Caller, holds_key, is_from_this_machine
+from rpc_wrapper.access import Caller, accepted_request_id, holds_key, is_from_this_machine
 from rpc_wrapper.agent.keeper import Keeper
-from rpc_wrapper.agent.worker import Worker
+from rpc_wrapper.agent.metrics import Facts, agent_families
+from rpc_wrapper.agent.report import Reporter
+from rpc_wrapper.agent.worker import Worker, process_state
 from rpc_wrapper.link.gate import Gate
+from rpc_wrapper.logs import fields
+from rpc_wrapper.metrics.exposition import CONTENT_TYPE, render, wants_json
+from rpc_wrapper.metrics.gpu import read_gpus
 from rpc_wrapper.supervisor import State
+from rpc_wrapper.usage import usage
+
+log = logging.getLogger(__name__)
 
 
 class Agent:
     """What the agent tells of one worker."""
 
-    def __init__(self, keeper: Keeper, worker: Worker, gate: Gate, *, worker_id: str, budget_bytes: int) -> None:
+    def __init__(
+        self,
+        keeper: Keeper,
+        worker: Worker,
+        gate: Gate,
+        *,
+        worker_id: str,
+        budget_bytes: int,
+        cache: Path | None = None,
+    ) -> None:
         self.keeper = keeper
         self._runner = keeper.runner
         self._worker = worker
         self.gate = gate
         self._worker_id = worker_id
         self._budget_bytes = budget_bytes
+        self._cache = cache
+        self._reporter = Reporter(worker_id)
         self._began = time.monotonic()
 
     @property
@@ -38,6 +62,7 @@ class Agent:
         """Return the body of ``GET /status``; `status` and `is_available` are docker-distributed-llm's words."""
         snapshot = self._runner.snapshot()
         uptime_s = round(time.monotonic() - self._began, 3)
+        used = usage(snapshot.pid)
         return {
             "worker_id": self._worker_id,
             "status": "online" if self.is_up else "offline",
@@ -49,6 +74,8 @@ class Agent:
             "reason": snapshot.reason,
             "pid": snapshot.pid,
             "process": process_state(snapshot.pid),
+            "cpu_s": used.cpu_s if used else None,
+            "rss_bytes": used.rss_bytes if used else None,
             "agent_pid": os.getpid(),
             "budget_bytes": self._budget_bytes,
             "devices": list(self._worker.device_names),
@@ -57,13 +84,37 @@ class Agent:
             "gate": self.gate.snapshot().to_json(),
         }
 
+    async def facts(self) -> Facts:
+        """Return what the metrics are made of; disks and drivers are asked beside the event loop."""
+        cache_bytes = await asyncio.to_thread(_size_bytes, self._cache) if self._cache else None
+        gpus = await asyncio.to_thread(read_gpus)
+        snapshot = self._runner.snapshot()
+        return Facts(
+            worker=snapshot,
+            gate=self.gate.snapshot(),
+            budget_bytes=self._budget_bytes,
+            cache_bytes=cache_bytes,
+            agent_usage=usage(os.getpid()),
+            worker_usage=usage(snapshot.pid),
+            gpus=gpus,
+        )
 
-def process_state(pid: int | None) -> str | None:
-    """Return what the kernel says of a process (running, sleeping, stopped ...), None when there is none."""
-    try:
-        return str(psutil.Process(pid).status()) if pid is not None else None
-    except psutil.Error:
-        return None
+    async def report(self) -> Mapping[str, Any]:
+        """Return the worker's figures in JSON; an ``error`` when it does not run."""
+        gpus = await asyncio.to_thread(read_gpus)
+        snapshot = self._runner.snapshot()
+        found = self._reporter.report(snapshot.pid, is_up=self.is_up, gpus=gpus)
+        absent = {"worker_id": self._worker_id, "status": "offline", "error": f"the worker is {snapshot.state}"}
+        return found or absent
+
+
+def _size_bytes(folder: Path) -> int:
+    """Return what the files under a folder take; those that vanish meanwhile take nothing."""
+    total = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += file.stat().st_size if file.is_file() else 0
+    return total
 
 
 def create_app(agent: Agent, token: str | None = None) -> FastAPI:
@@ -91,12 +142,26 @@ def create_app(agent: Agent, token: str | None = None) -> FastAPI:
             {"ok": agent.is_up, "state": body["state"], "reason": body["reason"]}, 200 if agent.is_up else 503
         )
 
+    @app.get("/metrics")
+    async def metrics(request: Request) -> Response:
+        """Answer Prometheus; to who asks for JSON, under docker-distributed-llm's names."""
+        if wants_json(request.headers.get("accept", "")):
+            body = await agent.report()
+            return JSONResponse(dict(body), 404 if "error" in body else 200)
+        return Response(render(agent_families(await agent.facts())), media_type=CONTENT_TYPE)
+
+    changing = asyncio.Lock()  # one change at a time, however many ask
+
     def control(verb: Callable[[], Awaitable[str]]) -> Callable[[Request], Awaitable[JSONResponse]]:
         async def handle(request: Request) -> JSONResponse:
             refusal = _refusal(request, token)
             if refusal is not None:
                 return refusal
-            return JSONResponse({"status": await verb(), "worker_id": agent.status()["worker_id"]})
+            async with changing:
+                done = await verb()
+            request_id = request.state.request_id
+            log.info("%s: %s (request %s)", request.url.path, done, request_id, extra=fields(request_id=request_id))
+            return JSONResponse({"status": done, "worker_id": agent.status()["worker_id"]})
 
         return handle
 
@@ -107,7 +172,30 @@ def create_app(agent: Agent, token: str | None = None) -> FastAPI:
         ("restart", keeper.restart_worker),
     ):
         app.add_api_route(f"/{path}", control(verb), methods=["POST"])
+    app.add_middleware(RequestIds)
     return app
+
+
+class RequestIds:
+    """Give every request an id, its caller's own when it is safe to print, and every answer the same."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection's event stream."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = accepted_request_id(scope["headers"]) or uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def stamped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        await self._app(scope, receive, stamped)
 
 
 def _refusal(request: Request, token: str | None) -> JSONResponse | None:

@@ -1,41 +1,36 @@
 """What the supervisor has to know about a worker: how to start it, when it is ready, why it died."""
 
 import asyncio
+import contextlib
 import logging
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from rpc_wrapper.engine import args, binaries, flags, loadlog
+import psutil
+
+from rpc_wrapper.devices import MIB
+from rpc_wrapper.engine import args, binaries, flags, loadlog, machine
+from rpc_wrapper.engine.oom import read_oom_kills
 from rpc_wrapper.errors import ConfigError
-from rpc_wrapper.link.cache import prune
+from rpc_wrapper.link.cache import TensorCache
 from rpc_wrapper.link.gate import Gate
+from rpc_wrapper.logs import fields
 from rpc_wrapper.rpc import ProbeState
-from rpc_wrapper.supervisor import Child, Diagnosis, Fault, Launch
+from rpc_wrapper.supervisor import Child, Diagnosis, Fault, FaultKind, Launch, Readiness
 from rpc_wrapper.supervisor.effects import Report
 
 READY_DEADLINE_S = 60.0  # a CUDA worker may spend most of this in its driver
 PROBE_TIMEOUT_S = 5.0
 PROBE_PAUSE_S = 0.05
+LOOK_S = 0.5  # how often to look whether somebody is inside
+IDLE_HELLO_S = 10.0  # how often an idle worker is asked
+STOPPED_S = 1.0  # what a worker in state T is given instead of PROBE_TIMEOUT_S
+SPARE_MIB = 256  # what a container needs beyond APP_MEM
 BANNER_LINES = 40
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class CacheConfig:
-    """Where the worker keeps large tensors between its starts, and how much of them."""
-
-    folder: Path
-    quota_bytes: int
-
-    def prune(self, *, is_suspect: bool) -> None:
-        """Bring the cache within its quota; after a death, check the file that was written last."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        pruned = prune(self.folder / "rpc", self.quota_bytes, verify=int(is_suspect))
-        if pruned.damaged or pruned.evicted:
-            log.info("tensor cache: removed %d damaged, %d old files", len(pruned.damaged), len(pruned.evicted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +41,8 @@ class WorkerConfig:
     options: args.WorkerOptions
     environ: Mapping[str, str]
     rlimit_as_bytes: int | None = None
-    cache: CacheConfig | None = None
+    cache: TensorCache | None = None
+    budget_bytes: int = 0
 
 
 class Worker:
@@ -55,7 +51,7 @@ class Worker:
     def __init__(self, config: WorkerConfig, gate: Gate) -> None:
         self._config = config
         self._gate = gate
-        self._has_died = False
+        self._oom_kills = read_oom_kills()
         self._banner: list[str] = []  # what it prints before it listens: its devices, among others
 
     @property
@@ -70,6 +66,7 @@ class Worker:
         argv = tuple(args.worker_argv(program, self._config.options, accepted))
         self._banner.clear()
         self._gate.forget()
+        self._oom_kills = read_oom_kills()
         environ = await asyncio.to_thread(self._with_cache)
         log.info("starting: %s", shlex.join(argv))
         return Launch(
@@ -85,22 +82,23 @@ class Worker:
         if cache is None:
             return self._config.environ
         try:
-            cache.prune(is_suspect=self._has_died)
+            pruned = cache.begin(machine.boot_id())
         except OSError as error:
             reason = f"{error.filename}: {error.strerror}"
             raise ConfigError(
                 f"the tensor cache cannot be used ({reason}): set APP_CACHE_DIR, or APP_CACHE=off"
             ) from error
-        self._has_died = False
+        if pruned.damaged or pruned.evicted:
+            log.info("tensor cache: removed %d damaged, %d old files", len(pruned.damaged), len(pruned.evicted))
         return {**self._config.environ, "LLAMA_CACHE": str(cache.folder)}
 
     def hear(self, launch: Launch, line: str) -> None:
         """Keep the banner; what follows speaks of its clients."""
-        log.debug("worker: %s", line)
+        log.debug("worker: %s", line, extra=fields(source="worker"))
         if len(self._banner) < BANNER_LINES:
             self._banner.append(line)
 
-    async def await_ready(self, launch: Launch, child: Child, report: Report) -> str:
+    async def await_ready(self, launch: Launch, child: Child, report: Report) -> Readiness:
         """Say HELLO until it answers; the state's deadline ends this.
 
         Its output cannot tell: into a pipe the banner is flushed with the first client only (ggml-rpc.cpp).
@@ -108,17 +106,57 @@ class Worker:
         while True:
             result = await self._gate.refresh(PROBE_TIMEOUT_S)
             if result.state is ProbeState.OK:
-                return f"answers HELLO, RPC protocol {result.version}"
+                return Readiness(f"answers HELLO, RPC protocol {result.version}")
             await asyncio.sleep(PROBE_PAUSE_S)
 
     async def watch(self, launch: Launch, child: Child) -> Fault:
-        """Wait for ever: only its exit says that something is wrong, and that is noticed without us."""
-        await asyncio.get_running_loop().create_future()
-        raise AssertionError("a future that nobody completes was completed")
+        """Say HELLO whenever nobody is inside: a worker that is silent then serves nobody any more.
+
+        One that is in use is judged by whoever uses it. Its exit is noticed without us.
+        """
+        answered_at, was_in_use = time.monotonic(), False
+        while True:
+            await asyncio.sleep(LOOK_S)
+            is_in_use = self._gate.is_in_use
+            is_due = was_in_use or time.monotonic() - answered_at >= IDLE_HELLO_S
+            was_in_use = is_in_use
+            if is_in_use or not is_due:
+                continue
+            fault = await self._silence(child)
+            if fault is not None:
+                self._gate.forget()
+                return fault
+            answered_at = time.monotonic()
+
+    async def _silence(self, child: Child) -> Fault | None:
+        began = time.monotonic()
+        deadline_s = STOPPED_S if process_state(child.pid) == psutil.STATUS_STOPPED else PROBE_TIMEOUT_S
+        with contextlib.suppress(TimeoutError):  # it may not even let go of its last client
+            async with asyncio.timeout(deadline_s):
+                if (await self._gate.refresh(deadline_s)).state is ProbeState.OK:
+                    return None
+        waited_s = time.monotonic() - began
+        text = f"nobody uses the worker, and it does not answer HELLO (its process is {process_state(child.pid)})"
+        return Fault(FaultKind.SILENCE, text, None, "idle", waited_s, deadline_s)
 
     def classify(self, lines: Sequence[str], returncode: int) -> Diagnosis:
         """Say why it ended; from here on the gate turns everybody away."""
         self._gate.forget()
-        self._has_died = True
-        failure = loadlog.classify(lines, returncode)
-        return Diagnosis(failure.value, failure.advice, failure.is_permanent)
+        if self._config.cache is not None:
+            self._config.cache.end()
+        short = read_oom_kills().since(self._oom_kills)
+        failure = loadlog.classify(lines, returncode, oom_killed=short is not None)
+        if failure is not loadlog.Failure.OUT_OF_MEMORY:
+            return Diagnosis(failure.value, failure.advice, failure.is_permanent)
+        budget_mib = self._config.budget_bytes // MIB
+        why = short or "the system gave it no more"
+        advice = f"{why}; it lends APP_MEM={budget_mib}: lower that, or allow {budget_mib + SPARE_MIB} MiB and more."
+        return Diagnosis(failure.value, advice)
+
+
+def process_state(pid: int | None) -> str | None:
+    """Return what the kernel says of a process (running, sleeping, stopped ...), None when there is none."""
+    try:
+        return str(psutil.Process(pid).status()) if pid is not None else None
+    except psutil.Error:
+        return None
