@@ -2,12 +2,14 @@
 
 import hmac
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 Headers = list[tuple[bytes, bytes]]
 
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
 
 
@@ -24,6 +26,12 @@ class Caller:
 def find(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
     """Return the first value of a header, given its lower-case name."""
     return next((value for key, value in headers if key.lower() == name), None)
+
+
+def accepted_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Return the caller's own X-Request-Id when it is one that is safe to print, else None."""
+    value = find(headers, b"x-request-id")
+    return value.decode() if value is not None and _REQUEST_ID.fullmatch(value) else None
 
 
 def holds_key(caller: Caller, keys: Sequence[str]) -> bool:

@@ -6,9 +6,10 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 _HIDDEN = "***"
+_FIELDS = "fields"
 _SECRET_FLAGS = frozenset({"--api-key", "--hf-token", "-hft"})
 # Credentials by where they stand, for those that nobody announced.
 _CREDENTIAL = re.compile(
@@ -77,11 +78,14 @@ class TextFormatter(logging.Formatter):
 
 
 class JSONFormatter(logging.Formatter):
-    """One JSON object per line for machines: time (RFC 3339), level, logger, message, exception."""
+    """One JSON object per line for machines: time (RFC 3339), level, logger, message, exception, and fields.
+
+    Fields are what a caller gave as ``extra=fields(...)``; they never replace the five.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Format the record as one line, and hide every secret."""
-        entry = {
+        entry: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
@@ -89,7 +93,14 @@ class JSONFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["exception"] = redact(self.formatException(record.exc_info))
-        return json.dumps(entry, ensure_ascii=False)
+        given: dict[str, Any] = getattr(record, _FIELDS, {})
+        shown = {name: redact(value) if isinstance(value, str) else value for name, value in given.items()}
+        return json.dumps({**shown, **entry}, ensure_ascii=False, default=str)
+
+
+def fields(**values: Any) -> dict[str, Any]:
+    """Return the ``extra`` of a log call whose JSON line is to carry these values beside its sentence."""
+    return {_FIELDS: values}
 
 
 def set_up_logging(

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -76,6 +77,23 @@ def test_json_log_is_one_object_per_line():
     entry = json.loads(line)
     assert (entry["level"], entry["logger"], entry["message"]) == ("debug", "x", "two\nlines of *** 🦙")
     assert entry["time"].endswith("+00:00")
+
+
+def test_a_json_line_carries_the_fields_it_was_given():
+    stream = io.StringIO()
+    set_up_logging(form="json", secrets=["sesame"], stream=stream)
+    given = logs.fields(request_id="r-1", ttft_s=0.25, backend="sesame:1", level="loud", path=Path("/x"))
+    logging.getLogger("x").info("done", extra=given)
+    entry = json.loads(stream.getvalue())
+    assert (entry["request_id"], entry["ttft_s"], entry["backend"]) == ("r-1", 0.25, "***:1")
+    assert (entry["level"], entry["path"]) == ("info", "/x")
+
+
+def test_a_text_line_is_the_sentence_alone():
+    stream = io.StringIO()
+    set_up_logging(stream=stream)
+    logging.getLogger("x").info("done", extra=logs.fields(request_id="r-1"))
+    assert stream.getvalue().endswith(" INFO    x: done\n")
 
 
 def test_level_is_honoured():

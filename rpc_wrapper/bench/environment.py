@@ -3,6 +3,7 @@
 import asyncio
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import psutil
@@ -23,8 +24,10 @@ async def busy_share() -> float:
     return float(percent) / 100
 
 
-def environment(command: str, engine: str, cpu: str, cores: float, busy: tuple[float, float]) -> Environment:
-    """Return the facts of this machine and checkout; ``busy`` is before and after."""
+def environment(
+    command: str, engine: str, cpu: str, cores: float, busy: tuple[float, float], plans: Mapping[str, str] | None = None
+) -> Environment:
+    """Return the facts of this machine and checkout; ``busy`` is before and after, ``plans`` are by target."""
     return Environment(
         command=command,
         cpu=cpu,
@@ -37,6 +40,7 @@ def environment(command: str, engine: str, cpu: str, cores: float, busy: tuple[f
         date=datetime.now(UTC).date().isoformat(),
         busy_before=busy[0],
         busy_after=busy[1],
+        plans=dict(plans or {}),
     )
 
 

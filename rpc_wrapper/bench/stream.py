@@ -58,6 +58,44 @@ def read_answer(sent_s: float, pieces: Sequence[Piece], prompt_tokens: int, n_pr
     return Answer(sent_s, tuple(token_at_s), prompt_tokens)
 
 
+def read_chat(sent_s: float, pieces: Sequence[Piece], prompt_tokens: int) -> Answer:
+    """Return the answer of an OpenAI chat stream, its lengths as the target reports them; raise UpstreamError.
+
+    A piece of content counts as a token; tokens that are reported beyond those came with the last piece.
+    """
+    token_at_s: list[float] = []
+    generated = 0
+    for at_s, event in _events(pieces):
+        if "error" in event:
+            raise UpstreamError(f"the target ended an answer with an error: {str(event['error'])[:300]}")
+        if any(_has_text(choice.get("delta", {})) for choice in event.get("choices", ())):
+            token_at_s.append(at_s)
+        if usage := event.get("usage"):
+            prompt_tokens, generated = usage["prompt_tokens"], usage["completion_tokens"]
+    if not token_at_s:
+        raise UpstreamError("an answer ended without a token: see the target's log")
+    token_at_s += token_at_s[-1:] * (generated - len(token_at_s))
+    return Answer(sent_s, tuple(token_at_s), prompt_tokens)
+
+
+def read_embedding(sent_s: float, pieces: Sequence[Piece]) -> Answer:
+    """Return an embedding's answer as one token at the time its last byte came; raise UpstreamError."""
+    try:
+        value = json.loads(b"".join(data for _, data in pieces))
+        vector = value["data"][0]["embedding"]
+    except (ValueError, LookupError, TypeError):
+        raise UpstreamError(
+            "the target answered an embedding request with none: is it started with --embeddings?"
+        ) from None
+    if not vector:
+        raise UpstreamError("the target answered with an embedding of no numbers: see its log")
+    return Answer(sent_s, (pieces[-1][0],), int(value.get("usage", {}).get("prompt_tokens", 0)))
+
+
+def _has_text(delta: dict[str, Any]) -> bool:
+    return bool(delta.get("content") or delta.get("reasoning_content"))
+
+
 def _events(pieces: Sequence[Piece]) -> Iterator[tuple[float, dict[str, Any]]]:
     """Yield every server-sent event with the time its last byte arrived (WHATWG HTML, 9.2; one data line each)."""
     rest = b""

@@ -5,10 +5,13 @@ import sys
 import typer
 
 from rpc_wrapper.cli import certs
+from rpc_wrapper.cli.ask import ask
 from rpc_wrapper.cli.bench import bench
+from rpc_wrapper.cli.chat import chat
 from rpc_wrapper.cli.config import config
 from rpc_wrapper.cli.demo import demo
 from rpc_wrapper.cli.doctor import doctor
+from rpc_wrapper.cli.experiment import experiment
 from rpc_wrapper.cli.health import health
 from rpc_wrapper.cli.inspect import inspect
 from rpc_wrapper.cli.plan import plan
@@ -22,6 +25,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 app.command()(run)
 app.command()(demo)
+app.command()(ask)
+app.command()(chat)
 app.command()(probe)
 app.command()(config)
 app.command()(doctor)
@@ -30,6 +35,7 @@ app.command()(truncate)
 app.command()(pull)
 app.command()(health)
 app.command()(bench)
+app.command()(experiment)
 app.add_typer(plan, name="plan")
 app.add_typer(certs.app, name="certs")
 

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 from rpc_wrapper.agent.app import Agent, create_app
 from rpc_wrapper.agent.keeper import Keeper
-from rpc_wrapper.agent.worker import CacheConfig, Worker, WorkerConfig
-from rpc_wrapper.cli.local import LOOPBACK, free_port, is_loopback, tls_identity
+from rpc_wrapper.agent.worker import SPARE_MIB, Worker, WorkerConfig
+from rpc_wrapper.cli.local import LOOPBACK, free_port, is_loopback, restart_policy, tls_identity
 from rpc_wrapper.cli.serving import Service, listen
 from rpc_wrapper.config import Settings
 from rpc_wrapper.devices import MIB, Endpoint
 from rpc_wrapper.engine import args, binaries, machine
+from rpc_wrapper.link.cache import TensorCache
 from rpc_wrapper.link.gate import Gate, GateOptions
 from rpc_wrapper.link.tls import server_context
 from rpc_wrapper.supervisor import Runner
@@ -52,13 +53,30 @@ def backend_service(settings: Settings, environ: Mapping[str, str], extra: tuple
             context=server_context(identity) if identity else None,
         ),
     )
-    worker = Worker(worker_config(settings, options, environ), gate)
-    runner = Runner(f"worker:{settings.port}", worker, stop_grace_s=settings.stop_s)
+    config = worker_config(settings, options, environ)
+    if config.rlimit_as_bytes is not None and (shortage := memory_shortage(settings.mem, machine.memory_limit_bytes())):
+        log.warning(shortage)
+    worker = Worker(config, gate)
+    runner = Runner(f"worker:{settings.port}", worker, restart_policy(settings), stop_grace_s=settings.stop_s)
     worker_id = f"{socket.gethostname()}:{settings.port}"
     keeper = Keeper(runner)
-    agent = Agent(keeper, worker, gate, worker_id=worker_id, budget_bytes=budget_bytes)
+    cache = config.cache.folder if config.cache else None
+    agent = Agent(keeper, worker, gate, worker_id=worker_id, budget_bytes=budget_bytes, cache=cache)
     token = settings.agent_token.get_secret_value() if settings.agent_token else None
     return Service(create_app(agent, token), settings.bind, settings.agent_port, runner, keeper, tls=identity)
+
+
+def memory_shortage(mem_mib: int, limit_bytes: int) -> str | None:
+    """Say why a CPU worker cannot keep the promise of APP_MEM under a memory limit; None when it can."""
+    limit_mib, needed_mib = limit_bytes // MIB, mem_mib + SPARE_MIB
+    if limit_mib >= needed_mib:
+        return None
+    fitting_mib = limit_mib - SPARE_MIB
+    smaller = f" or APP_MEM to at most {fitting_mib}" if fitting_mib > 0 else ""
+    return (
+        f"APP_MEM={mem_mib} lends {mem_mib} MiB, but this machine or container may use {limit_mib} MiB in all: the "
+        f"system will kill the worker when it is filled; set the memory limit to at least {needed_mib} MiB{smaller}"
+    )
 
 
 def worker_config(settings: Settings, options: args.WorkerOptions, environ: Mapping[str, str]) -> WorkerConfig:
@@ -76,11 +94,12 @@ def worker_config(settings: Settings, options: args.WorkerOptions, environ: Mapp
         environ=args.worker_environ(environ),
         rlimit_as_bytes=settings.mem * MIB + allowance if on_cpu else None,
         cache=tensor_cache(settings),
+        budget_bytes=settings.mem * MIB,
     )
 
 
-def tensor_cache(settings: Settings) -> CacheConfig | None:
+def tensor_cache(settings: Settings) -> TensorCache | None:
     """Return where and how much a worker caches; two workers of one machine never share a folder."""
     if not settings.cache:
         return None
-    return CacheConfig(settings.cache_dir.expanduser() / str(settings.port), settings.cache_mib * MIB)
+    return TensorCache(settings.cache_dir.expanduser() / str(settings.port), settings.cache_mib * MIB)

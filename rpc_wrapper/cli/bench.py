@@ -3,43 +3,111 @@
 import asyncio
 import json
 import shlex
+import signal
 import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from rpc_wrapper.bench import draw
+from rpc_wrapper.bench.cluster import Place
 from rpc_wrapper.bench.driver import Schedule, Target
-from rpc_wrapper.bench.report import to_json, to_markdown
-from rpc_wrapper.bench.workload import Workload
+from rpc_wrapper.bench.lifetimes import Recipe, own_cluster, recovery_times_s, start_times_s
+from rpc_wrapper.bench.report import Environment, Result, to_charts, to_csv, to_json, to_markdown
+from rpc_wrapper.bench.twin import free_ports
+from rpc_wrapper.bench.workload import Kind, Workload
+from rpc_wrapper.cli import options
 from rpc_wrapper.cli.measure import measure
 from rpc_wrapper.errors import ConfigError
 
 
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """What is measured: endpoints that run, clusters to start, and how often those are started and broken."""
+
+    targets: tuple[Target, ...]
+    clusters: tuple[Recipe, ...]
+    starts: int
+    losses: int
+
+    def __post_init__(self) -> None:
+        if not self.targets and not self.clusters:
+            raise ConfigError("nothing is to be measured: give --target NAME=URL or --cluster NAME='--backends 2'")
+        if (self.starts or self.losses) and not self.clusters:
+            raise ConfigError(
+                "--starts and --losses need a cluster that may be stopped: give --cluster NAME='--backends 2'"
+            )
+
+
 def bench(
-    target: Annotated[list[str], typer.Option(metavar="NAME=URL[,KEY]", help="Repeat it; the first is the baseline.")],
+    target: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=URL[,KEY]", help="Repeat it; the first is the baseline.")
+    ] = None,
+    cluster: Annotated[
+        list[str] | None, typer.Option(metavar="NAME='DEMO OPTIONS'", help="A demo cluster to start and measure.")
+    ] = None,
+    kind: Annotated[
+        Kind, typer.Option(help="How targets are asked; chat and embeddings work with any OpenAI endpoint.")
+    ] = Kind.TOKENS,
     streams: Annotated[str, typer.Option(help="Clients at once; a list measures each.")] = "1,8",
     prompt_tokens: Annotated[int, typer.Option(help="Exact length of each prompt.")] = 64,
     n_predict: Annotated[int, typer.Option(help="Exact length of each answer.")] = 64,
     requests: Annotated[int, typer.Option(help="Requests of each client in a round, one after the other.")] = 1,
-    rate: Annotated[float | None, typer.Option(help="Requests/s at random times, instead of one by one.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Requests/s at random times (Poisson), instead of one by one.")
+    ] = None,
     repeats: Annotated[int, typer.Option(help="Rounds of each target that count.")] = 5,
     warm_up: Annotated[int, typer.Option(help="Rounds of each target before, thrown away.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of prompts and arrivals.")] = 1,
+    starts: Annotated[int, typer.Option(min=0, help="Cold and warm starts of each cluster to time.")] = 0,
+    losses: Annotated[int, typer.Option(min=0, help="Kills of a worker and of llama-server to time.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write every round there.")] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="The same as a table.")] = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables there too.")] = None,
+    charts: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw charts into an .svg or .png.")] = None,
 ) -> None:
-    """Measure tokens per second and latencies of llama-server endpoints, ours or bare ones."""
-    targets = [parse_target(text) for text in target]
-    workloads = [Workload(prompt_tokens, n_predict, count, requests, rate) for count in parse_counts(streams)]
-    schedule = Schedule(repeats, warm_up, seed)
-    result, environment = asyncio.run(measure(targets, workloads, schedule, without_keys(sys.argv)))
+    """Measure tokens per second, latencies, load, memory and traffic of llama-server or OpenAI endpoints."""
+    if charts:
+        draw.check(charts.suffix.removeprefix("."))
+    targets, recipes = tuple(map(parse_target, target or ())), tuple(map(parse_cluster, cluster or ()))
+    subjects = Subjects(targets, recipes, starts, losses)
+    workloads = [
+        Workload(prompt_tokens, n_predict, count, requests, rate, Kind(kind)) for count in parse_counts(streams)
+    ]
+    if recipes:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: clusters are stopped, not left behind
+    result, environment = asyncio.run(_measure(subjects, workloads, Schedule(repeats, warm_up, seed)))
     text = to_markdown(result, environment)
     typer.echo(text)
-    if markdown:
-        markdown.write_text(text)
-    if json_file:
-        json_file.write_text(json.dumps(to_json(result, environment), indent=1) + "\n")
+    values = json.dumps(to_json(result, environment), indent=1) + "\n"
+    for file, content in ((markdown, text), (json_file, values), (csv_file, to_csv(result))):
+        if file:
+            file.write_text(content)
+    if charts:
+        draw.draw(to_charts(result), charts)
+
+
+async def _measure(subjects: Subjects, workloads: Sequence[Workload], schedule: Schedule) -> tuple[Result, Environment]:
+    """Start the clusters, measure all targets side by side, then start and break each cluster as often as asked."""
+    lifetimes: dict[str, dict[str, list[float]]] = {}
+    with tempfile.TemporaryDirectory(prefix="rpcw-bench-") as folder:
+        place = Place(Path(folder), options.environment())
+        for recipe in subjects.clusters if subjects.starts else ():
+            lifetimes[recipe.name] = await start_times_s(place, recipe, free_ports(subjects.starts))
+        async with AsyncExitStack() as stack:
+            ports = free_ports(len(subjects.clusters))
+            pairs = zip(subjects.clusters, ports, strict=True)
+            own = [await stack.enter_async_context(own_cluster(place, *pair)) for pair in pairs]
+            targets = [*subjects.targets, *own]
+            result, environment = await measure(targets, workloads, schedule, without_keys(sys.argv))
+            for each in own if subjects.losses else ():
+                lifetimes.setdefault(each.name, {}).update(await recovery_times_s(each, subjects.losses))
+    return Result(result.rounds, lifetimes), environment
 
 
 def parse_target(text: str) -> Target:
@@ -49,6 +117,14 @@ def parse_target(text: str) -> Target:
     if not name or not url.startswith(("http://", "https://")):
         raise ConfigError(f"target {name!r} is malformed: write NAME=URL[,KEY], for example ours=http://localhost:8080")
     return Target(name, url.rstrip("/"), key or None)
+
+
+def parse_cluster(text: str) -> Recipe:
+    """Parse ``NAME=DEMO OPTIONS``; raise ConfigError."""
+    name, is_pair, rest = text.partition("=")
+    if not name or not is_pair:
+        raise ConfigError(f"cluster {text!r} is malformed: write NAME='--backends 2 --model FILE.gguf'")
+    return Recipe(name, tuple(shlex.split(rest)))
 
 
 def parse_counts(text: str) -> list[int]:

@@ -1,33 +1,34 @@
 """Time a model's blocks on backends that run, for ``rpc-wrapper inspect --benchmark``."""
 
+import ssl
 from collections.abc import Mapping
 from contextlib import aclosing
 from pathlib import Path
 
-import httpx
 from rich.table import Table
 
 from rpc_wrapper.devices import MIB, Device, parse_endpoints
 from rpc_wrapper.engine import binaries, machine
 from rpc_wrapper.engine.args import worker_environ
 from rpc_wrapper.engine.benchmark import Stand
-from rpc_wrapper.errors import ConfigError
-from rpc_wrapper.gateway.backends import Scout
+from rpc_wrapper.gateway.backends import survey_usable
 from rpc_wrapper.gateway.links import LinkConfig, Links
 from rpc_wrapper.gateway.speeds import SpeedFile, Subject, measure_speeds
 from rpc_wrapper.gateway.start import SPEEDS_FILE
 from rpc_wrapper.planner import ModelProfile
 
 
-async def measure(model: Path, profile: ModelProfile, endpoints: str, environ: Mapping[str, str]) -> tuple[Device, ...]:
+async def measure(
+    model: Path,
+    profile: ModelProfile,
+    endpoints: str,
+    environ: Mapping[str, str],
+    tls: ssl.SSLContext | None = None,
+) -> tuple[Device, ...]:
     """Return the devices of all endpoints with their speeds, measured now; raise ConfigError or EngineError."""
     subject = Subject(binaries.find_engine(), model, profile, worker_environ(environ), machine.default_threads())
-    links = Links(LinkConfig(), lambda _: None)
-    async with httpx.AsyncClient(trust_env=False) as http, aclosing(links):
-        reports = await Scout(http).survey(parse_endpoints(endpoints))
-        for report in reports:
-            if not report.is_usable:
-                raise ConfigError(f"backend {report.listed} is {report.probe.state.value}: {report.probe.detail}")
+    async with aclosing(Links(LinkConfig(tls=tls), lambda _: None)) as links:
+        reports = await survey_usable(parse_endpoints(endpoints), tls)
         addresses = await links.open(reports)
         stands: list[Stand] = []
         for report in reports:

@@ -17,7 +17,7 @@ from rpc_wrapper.cli.options import environment, load, with_settings
 from rpc_wrapper.cli.server import server_service
 from rpc_wrapper.cli.serving import Service, Stop, run_loop, run_services
 from rpc_wrapper.config import Settings
-from rpc_wrapper.devices import Endpoint
+from rpc_wrapper.devices import LOCAL, Endpoint
 from rpc_wrapper.engine import machine
 from rpc_wrapper.errors import RPCWrapperError
 from rpc_wrapper.gateway.start import start_of
@@ -58,7 +58,8 @@ def cluster_services(settings: Settings, backends: int, extra: tuple[str, ...]) 
         for port in ports
     ]
     endpoints = tuple(Endpoint("127.0.0.1", port) for port in ports)
-    served = {"rpc_backends": endpoints, "threads": threads} | ({} if backends else {"strategy": "local"})
+    own = (LOCAL,) if LOCAL in settings.rpc_backends else ()  # --rpc-backends local: this machine's own devices too
+    served = {"rpc_backends": (*endpoints, *own), "threads": threads} | ({} if backends else {"strategy": "local"})
     return [server_service(settings.model_copy(update=served), environ, extra), *workers]
 
 

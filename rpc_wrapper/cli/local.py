@@ -7,6 +7,7 @@ import rpc_wrapper
 from rpc_wrapper.config import Settings
 from rpc_wrapper.errors import ConfigError
 from rpc_wrapper.link.tls import Identity
+from rpc_wrapper.supervisor import RestartPolicy
 
 LOOPBACK = "127.0.0.1"
 BACKEND_PORT = 50052
@@ -18,6 +19,17 @@ def tls_identity(settings: Settings) -> Identity | None:
     if settings.tls == "off" or settings.tls_ca is None or settings.tls_cert is None or settings.tls_key is None:
         return None
     return Identity(settings.tls_ca, settings.tls_cert, settings.tls_key)
+
+
+def restart_policy(settings: Settings) -> RestartPolicy:
+    """Return when a failed child is started again; a crash loop rests for as long as the window that it shows in."""
+    return RestartPolicy(
+        initial_s=settings.backoff_s,
+        max_s=settings.backoff_max_s,
+        breaker_failures=settings.breaker_failures,
+        breaker_window_s=settings.breaker_window_s,
+        cooldown_s=settings.breaker_window_s,
+    )
 
 
 def is_loopback(host: str) -> bool:

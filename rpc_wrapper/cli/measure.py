@@ -19,11 +19,12 @@ async def measure(
     """Put every workload to every target; ``command`` is what the report tells people to type."""
     before = await busy_share()
     async with open_driver(targets) as driver:
+        plans = await driver.plans()
         result = Result(tuple(await _rounds(driver, workloads, schedule, len(targets))))
     cores = machine.cpu_quota() or float(machine.cpu_count())
     engine = await engine_version(targets[0])
     cpu = machine.cpu().name
-    return result, environment(command, engine, cpu, cores, (before, await busy_share()))
+    return result, environment(command, engine, cpu, cores, (before, await busy_share()), plans)
 
 
 async def _rounds(driver: Driver, workloads: Sequence[Workload], schedule: Schedule, targets: int) -> list[Round]:

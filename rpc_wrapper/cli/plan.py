@@ -1,6 +1,7 @@
 """``rpc-wrapper plan MODEL``: where every block would go, and why; without a sub-command it makes a plan."""
 
 import json
+import ssl
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,10 +10,11 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from rpc_wrapper.cli import plan_store
+from rpc_wrapper.cli.options import with_tls
 from rpc_wrapper.cli.plan_request import Request
 from rpc_wrapper.cli.plan_store import print_plan
 from rpc_wrapper.errors import DoesNotFit, PlanError
-from rpc_wrapper.planner.plan import Plan, refusal_to_json
+from rpc_wrapper.planner.plan import Plan, outcome_to_json, refusal_to_json
 from rpc_wrapper.planner.report import comparison_table
 from rpc_wrapper.planner.store import keep
 
@@ -34,7 +36,9 @@ plan = typer.Typer(cls=PlanGroup, no_args_is_help=True, help=HELP)
 
 
 @plan.command(MAKE)
+@with_tls
 def make(
+    tls: ssl.SSLContext | None,
     model: Annotated[Path | None, typer.Argument(help="A GGUF file; not needed with --load.")] = None,
     backend: Annotated[list[str], typer.Option("--backend", help="NAME=MEM[@KIND][*SPEED]; NAME local is here.")] = [],  # noqa: B006
     rpc: Annotated[str, typer.Option("--rpc", help="Ask these backends: HOST:PORT[=MIB],...")] = "",
@@ -81,19 +85,11 @@ def make(
 
 def _print_comparison(outcomes: dict[str, Plan | PlanError], as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps({name: _outcome_json(outcome) for name, outcome in outcomes.items()}, indent=2))
+        typer.echo(json.dumps({name: outcome_to_json(outcome) for name, outcome in outcomes.items()}, indent=2))
     else:
         Console().print(comparison_table(outcomes))
     if not any(isinstance(outcome, Plan) for outcome in outcomes.values()):
         raise typer.Exit(1)
-
-
-def _outcome_json(outcome: Plan | PlanError) -> dict[str, Any]:
-    if isinstance(outcome, Plan):
-        return outcome.to_json()
-    if isinstance(outcome, DoesNotFit):
-        return refusal_to_json(outcome)
-    return {"fits": False, "assignments": [], "argv": [], "reason": str(outcome)}
 
 
 plan.command("list")(plan_store.list_plans)

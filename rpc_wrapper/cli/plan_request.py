@@ -1,18 +1,17 @@
 """What ``rpc-wrapper plan`` was asked for, and the plans that answer it."""
 
 import asyncio
+import ssl
 import sys
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import cast
 
-import httpx
-
 from rpc_wrapper.cli.plan_store import open_store
 from rpc_wrapper.devices import Device, parse_endpoints
 from rpc_wrapper.errors import ConfigError, PlanError
-from rpc_wrapper.gateway.backends import BackendReport, Scout
+from rpc_wrapper.gateway.backends import survey_usable
 from rpc_wrapper.planner import ModelProfile, Plan, PlanOptions, Strategy, Workload, make_plan, read_profile
 from rpc_wrapper.planner.declared import parse_boundaries, parse_devices
 from rpc_wrapper.planner.memory import SplitMode
@@ -20,8 +19,6 @@ from rpc_wrapper.planner.placing import check_model
 from rpc_wrapper.planner.plan import remap
 from rpc_wrapper.planner.store import find
 from rpc_wrapper.planner.strategies_file import read_strategies
-
-PROBE_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +42,7 @@ class Request:
     load: str
     strategies_file: Path | None
     store: Path
+    tls: ssl.SSLContext | None = None
 
     def make(self) -> Plan:
         """Make the plan that was asked for."""
@@ -95,7 +93,7 @@ class Request:
             raise ConfigError(
                 "no backend is given: declare some with --backend a=4GiB, or ask some with --rpc HOST:PORT"
             )
-        asked = _ask(self.rpc)
+        asked = _ask(self.rpc, self.tls)
         declared = parse_devices(self.backend)
         remote = [device for device in (*asked, *declared) if not device.is_local]
         numbered = [replace(device, name=f"RPC{number}") for number, device in enumerate(remote)]
@@ -129,18 +127,9 @@ class Request:
         )
 
 
-async def _survey(endpoints: str) -> tuple[BackendReport, ...]:
-    async with httpx.AsyncClient(trust_env=False) as client:
-        return await Scout(client).survey(parse_endpoints(endpoints))
-
-
-def _ask(endpoints: str) -> list[Device]:
+def _ask(endpoints: str, tls: ssl.SSLContext | None) -> list[Device]:
     """Ask running backends for their devices and budgets; raise ConfigError when one does not answer."""
-    if not endpoints:
-        return []
     devices: list[Device] = []
-    for report in asyncio.run(_survey(endpoints)):
-        if not report.is_usable:
-            raise ConfigError(f"backend {report.listed} is {report.probe.state.value}: {report.probe.detail}")
+    for report in asyncio.run(survey_usable(parse_endpoints(endpoints), tls)) if endpoints else ():
         devices += report.devices(len(devices))
     return devices

@@ -1,6 +1,7 @@
 """Turn settings into a server: a gateway, its journal, and the cluster behind it."""
 
 import logging
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
@@ -9,19 +10,24 @@ import httpx
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from rpc_wrapper.cli.local import free_port, tls_identity
+from rpc_wrapper.cli.local import free_port, restart_policy, tls_identity
 from rpc_wrapper.cli.serving import Service
 from rpc_wrapper.config import Settings
-from rpc_wrapper.devices import LOCAL, MIB, Device
+from rpc_wrapper.devices import LOCAL, MIB, Device, format_endpoints
 from rpc_wrapper.engine import args, binaries, machine
 from rpc_wrapper.engine.local import local_devices
+from rpc_wrapper.errors import ConfigError
 from rpc_wrapper.gateway.app import GatewayConfig, create_app
 from rpc_wrapper.gateway.cluster import Cluster
+from rpc_wrapper.gateway.embeddings import TextByText
 from rpc_wrapper.gateway.exchange import Exchange
 from rpc_wrapper.gateway.journal import ResumeConfig, ResumingExchange, Silence, Vigil, WatchConfig
 from rpc_wrapper.gateway.links import LinkConfig
 from rpc_wrapper.gateway.llama_server import LlamaServer
+from rpc_wrapper.gateway.roll_call import Patience
 from rpc_wrapper.gateway.start import ClusterConfig
+from rpc_wrapper.gateway.token_delay import TokenDelay
+from rpc_wrapper.gateway.workers import AgentAccess, Workers
 from rpc_wrapper.link.deadline import Deadlines
 from rpc_wrapper.link.delay import Network
 from rpc_wrapper.link.tls import client_context
@@ -48,8 +54,8 @@ def server_service(settings: Settings, environ: Mapping[str, str], extra: tuple[
     config = cluster_config(settings, profile, options, environ)
     http = httpx.AsyncClient(trust_env=False, verify=config.links.tls or True)
     effects = LlamaServer(config, http)
-    runner = Runner("llama-server", effects, stop_grace_s=settings.stop_s)
-    effects.on_newcomer = runner.restart
+    runner = Runner("llama-server", effects, restart_policy(settings), stop_grace_s=settings.stop_s)
+    effects.attach(runner.restart, runner.note)
     gateway = gateway_config(settings, options.n_parallel)
 
     @asynccontextmanager
@@ -59,17 +65,20 @@ def server_service(settings: Settings, environ: Mapping[str, str], extra: tuple[
 
     def on_silence(silence: Silence) -> None:
         text = f"no token in {silence.waited_s:.1f} s of {silence.phase}, {silence.deadline_s:.1f} s is the most"
-        runner.report_fault(Fault(FaultKind.SILENCE, text, phase=silence.phase, detected_after_s=silence.waited_s))
+        fault = Fault(FaultKind.SILENCE, text, None, silence.phase, silence.waited_s, silence.deadline_s)
+        runner.report_fault(fault)
 
     cluster = Cluster(config, effects, runner)
     vigil = Vigil(WatchConfig(decode_floor_s=settings.silence_s, prefill_floor_s=settings.silence_s), on_silence)
 
     def resuming(direct: Exchange) -> Exchange:
-        exchange = ResumingExchange(direct, cluster, resume_config(settings), vigil)
+        exchange = ResumingExchange(TextByText(direct), cluster, resume_config(settings), vigil)
         cluster.attach("journal", exchange.journal.to_json)
         return exchange
 
-    app = create_app(gateway, cluster, lifespan, resuming)
+    token = settings.agent_token.get_secret_value() if settings.agent_token else None
+    workers = Workers(AgentAccess(http, config.links.tls is not None, token), lambda: effects.reports)
+    app = create_app(gateway, cluster, lifespan, resuming, workers)
 
     async def drain() -> None:
         if not await app.state.gateway.drain(settings.drain_s):
@@ -102,9 +111,11 @@ def cluster_config(
         server=options,
         environ=environ,
         links=link_config(settings),
-        wait_s=settings.wait_s,
-        min_backends=settings.min_backends,
+        patience=Patience(settings.wait_s, settings.rejoin_wait_s, settings.min_backends),
         rejoin=settings.rejoin,
+        rejoin_probes=settings.rejoin_probes,
+        stopped_s=settings.stopped_s,
+        load_silence_s=settings.load_silence_s,
         canary_s=settings.canary_s,
     )
 
@@ -179,12 +190,33 @@ def parse_boundaries(text: str | None) -> tuple[tuple[int, int], ...]:
 def link_config(settings: Settings) -> LinkConfig:
     """Return how the links behave."""
     identity = tls_identity(settings)
+    network = Network(settings.latency_min, settings.latency_max, settings.link_mbit)
     return LinkConfig(
         relay=settings.link == "relay",
         tls=client_context(identity) if identity else None,
-        network=Network(settings.latency_min, settings.latency_max, settings.link_mbit),
+        network=network,
+        networks=overridden(network, settings),
         deadlines=Deadlines(graph_s=settings.silence_s),
     )
+
+
+def overridden(common: Network, settings: Settings) -> dict[tuple[str, int], Network]:
+    """Return the networks of the backends that have one of their own; raise ConfigError for one that is not listed."""
+    listed = {(endpoint.host, endpoint.port) for endpoint in settings.rpc_backends}
+    networks = {}
+    for override in settings.link_overrides:
+        key = override.endpoint.host, override.endpoint.port
+        if key not in listed:
+            raise ConfigError(
+                f"APP_LINK_OVERRIDES names {override.endpoint}, which is not one of the backends"
+                f" {format_endpoints(settings.rpc_backends)}: write it as it is listed there"
+            )
+        latency_min_s, latency_max_s = override.latency_s or (common.latency_min_s, common.latency_max_s)
+        mbit_per_s = override.mbit_per_s or common.mbit_per_s
+        networks[key] = Network(
+            latency_min_s, latency_max_s, None if mbit_per_s == math.inf else mbit_per_s, common.seed
+        )
+    return networks
 
 
 def gateway_config(settings: Settings, slots: int) -> GatewayConfig:
@@ -197,6 +229,8 @@ def gateway_config(settings: Settings, slots: int) -> GatewayConfig:
         admin_keys=_revealed(settings.admin_keys),
         passthrough_all=settings.passthrough == "all",
         max_body_bytes=settings.max_body_mib * MIB,
+        model=settings.model.name,
+        token_delay=TokenDelay(settings.token_delay_min_s, settings.token_delay_max_s, settings.token_delay_seed),
     )
 
 

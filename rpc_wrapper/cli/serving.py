@@ -2,24 +2,26 @@
 
 import asyncio
 import contextlib
+import resource
 import signal
 import socket
-import ssl
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import psutil
 import uvicorn
 from fastapi import FastAPI
 
+from rpc_wrapper.cli.http_protocol import PatientProtocol
 from rpc_wrapper.errors import ConfigError, RPCWrapperError
-from rpc_wrapper.link.tls import Identity
+from rpc_wrapper.link.tls import Identity, server_context
 from rpc_wrapper.supervisor.runner import Runner
 
 # After the drain nothing but dashboards' event streams is left open; they are cut after this.
 GRACEFUL_S = 1
 BACKLOG = 2048
+MAX_OPEN_FILES = 65_536
 
 
 class Life(Protocol):
@@ -58,12 +60,21 @@ class _Server(uvicorn.Server):
 
 def run_loop(main: Coroutine[object, object, None]) -> None:
     """Run the program's one event loop: uvloop's where there is one."""
+    allow_connections()
     try:
         import uvloop
     except ImportError:  # not on every platform
         asyncio.run(main)
     else:
         uvloop.run(main)
+
+
+def allow_connections() -> None:
+    """Raise the soft limit of open files, 1024 by custom, which every connection counts against."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -157,20 +168,9 @@ async def run_services(services: Sequence[Service], stop: Stop) -> None:
         raise failures[0]
 
 
-def _mutual_tls(identity: Identity | None) -> dict[str, Any]:
-    """Return uvicorn's options for a port that demands a certificate of our CA."""
-    if identity is None:
-        return {}
-    return {
-        "ssl_certfile": identity.cert,
-        "ssl_keyfile": identity.key,
-        "ssl_ca_certs": str(identity.ca),
-        "ssl_cert_reqs": ssl.CERT_REQUIRED,
-    }
-
-
 async def _run(service: Service, listener: socket.socket, stop: Stop, failures: list[RPCWrapperError]) -> None:
     """Serve over HTTP for as long as the child's runner runs; its giving up stops everything."""
+    tls = service.tls
     config = uvicorn.Config(
         service.app,
         log_config=None,
@@ -178,6 +178,8 @@ async def _run(service: Service, listener: socket.socket, stop: Stop, failures: 
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GRACEFUL_S,
+        http=PatientProtocol,
+        ssl_context_factory=(lambda *_: server_context(tls)) if tls else None,
     )
     server = _Server(config)
     async with asyncio.TaskGroup() as tasks:

@@ -15,6 +15,8 @@ def contradictions(settings: "Settings") -> Iterator[str]:
     yield from _placement(settings)
     yield from _attention(settings)
     yield from _links(settings)
+    yield from _token_delay(settings)
+    yield from _restarts(settings)
 
 
 def _addresses(settings: "Settings") -> Iterator[str]:
@@ -52,8 +54,23 @@ def _links(settings: "Settings") -> Iterator[str]:
         return
     if settings.tls == "require":
         yield "APP_TLS=require needs APP_LINK=relay: the engine itself encrypts nothing"
-    if settings.latency_max > 0 or settings.link_mbit is not None:
-        yield "APP_LATENCY_MAX and APP_LINK_MBIT need APP_LINK=relay: without a link nothing can be simulated"
+    if settings.latency_max > 0 or settings.link_mbit is not None or settings.link_overrides:
+        yield (
+            "APP_LATENCY_MAX, APP_LINK_MBIT and APP_LINK_OVERRIDES need APP_LINK=relay:"
+            " without a link nothing can be simulated"
+        )
     for endpoint in settings.rpc_backends:
         if endpoint.is_ipv6:
             yield f"APP_RPC_BACKENDS has {endpoint}, an IPv6 literal, which the engine cannot parse: set APP_LINK=relay"
+
+
+def _token_delay(settings: "Settings") -> Iterator[str]:
+    least_s, most_s = settings.token_delay_min_s, settings.token_delay_max_s
+    if most_s < least_s:
+        yield f"APP_TOKEN_DELAY_MIN_S={least_s:g} is more than APP_TOKEN_DELAY_MAX_S={most_s:g}: set both"
+
+
+def _restarts(settings: "Settings") -> Iterator[str]:
+    if settings.backoff_s > settings.backoff_max_s:
+        first, longest = settings.backoff_s, settings.backoff_max_s
+        yield f"APP_BACKOFF_S={first:g} is more than APP_BACKOFF_MAX_S={longest:g}: set both"

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from rpc_wrapper.config.contradictions import contradictions
+from rpc_wrapper.config.link_overrides import LinkOverride, parse_link_overrides
 from rpc_wrapper.devices import LOCAL, Endpoint, parse_endpoints
 from rpc_wrapper.errors import ConfigError
 
@@ -37,6 +38,16 @@ def _endpoints(value: Any) -> Any:
     if not endpoints:
         raise ValueError("it names no endpoint: write host:port,host:port, or use APP_STRATEGY=local to need none")
     return endpoints
+
+
+def _link_overrides(value: Any) -> Any:
+    """Parse a comma list, or a file's list of strings."""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        value = ",".join(value)
+    try:
+        return parse_link_overrides(value) if isinstance(value, str) else value
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
 
 
 def _keys(value: Any) -> Any:
@@ -134,7 +145,9 @@ class Settings(BaseSettings):
     cache_dir: Path = Field(
         default=Path("~/.cache/rpc-wrapper/tensors"), description="Folder of the tensor cache, one part per port in it."
     )
-    cache_mib: Positive = Field(default=16384, description="Most the tensor cache of a backend may take, in MiB.")
+    cache_mib: Positive = Field(
+        default=16384, description="Most the tensor cache may take, in MiB, with what stopped backends left beside it."
+    )
 
     # Server: backends
     rpc_backends: Annotated[tuple[Endpoint, ...], BeforeValidator(_endpoints)] = Field(
@@ -146,6 +159,13 @@ class Settings(BaseSettings):
     min_backends: int | None = Field(default=None, ge=0, description="Backends a start needs at least; all by default.")
     rejoin: Literal["idle", "now", "never"] = Field(
         default="idle", description="When a backend that comes late is taken in."
+    )
+    rejoin_wait_s: SecondsOrZero = Field(
+        default=5,
+        description="How long a recovery waits for a backend just lost before it goes on without it, in seconds.",
+    )
+    rejoin_probes: int = Field(
+        default=3, ge=1, le=100, description="Probes in a row that a backend must answer after a failure."
     )
 
     # Server: model and engine
@@ -204,6 +224,10 @@ class Settings(BaseSettings):
     link_mbit: float | None = Field(
         default=None, gt=0, description="Bandwidth simulated per link and direction, in Mbit/s."
     )
+    link_overrides: Annotated[tuple[LinkOverride, ...], BeforeValidator(_link_overrides)] = Field(
+        default=(),
+        description="What single links simulate instead: host:port[+latency=MIN[-MAX]][+mbit=N], separated by commas.",
+    )
     tls: Literal["off", "require"] = Field(
         default="off",
         description="Mutual TLS 1.3 between server and backends, agents included; `certs init` makes the files.",
@@ -215,10 +239,26 @@ class Settings(BaseSettings):
         default=30, description="Longest silence of a backend that computes, in seconds; longer for more work."
     )
 
+    stopped_s: Seconds = Field(
+        default=10, description="Longest a worker may be stopped (SIGSTOP) while it sends nothing, in seconds."
+    )
+    load_silence_s: Seconds = Field(
+        default=120, description="Longest a load may stand still, in seconds; longer while much is left to load."
+    )
+
     # Gateway
     max_queue: int = Field(default=32, ge=0, description="Requests that may wait for a slot or a recovery.")
     queue_wait_s: Seconds = Field(default=300, description="How long a request waits in the queue, in seconds.")
     max_body_mib: Positive = Field(default=16, description="Largest request body, in MiB.")
+    token_delay_min_s: SecondsOrZero = Field(
+        default=0, description="Least pause simulated before each token of a stream, in seconds."
+    )
+    token_delay_max_s: SecondsOrZero = Field(
+        default=0, description="Longest pause simulated before each token of a stream, in seconds; 0 is none."
+    )
+    token_delay_seed: int | None = Field(
+        default=None, description="Seed of these pauses; without one they differ from start to start."
+    )
     passthrough: Literal["safe", "all"] = Field(default="safe", description="Engine endpoints strangers may reach.")
     api_keys: Keys = Field(default=(), description="Keys that may use the API, separated by commas; none means open.")
     api_keys_file: Path | None = Field(default=None, description="File of API keys, one per line.")
@@ -245,6 +285,16 @@ class Settings(BaseSettings):
         default=30, description="Idle time after which a token is generated to prove life, in seconds."
     )
     stop_s: Seconds = Field(default=10, description="Time a child gets between SIGTERM and SIGKILL, in seconds.")
+    backoff_s: Seconds = Field(
+        default=0.25, description="First pause before a failed child is started again, doubled each time, in seconds."
+    )
+    backoff_max_s: Seconds = Field(default=30, description="Longest of these pauses, in seconds.")
+    breaker_failures: Positive = Field(
+        default=5, description="Failures that end a first start, or later make a crash loop, which rests for a window."
+    )
+    breaker_window_s: Seconds = Field(
+        default=60, description="Time within which so many failures are a crash loop, in seconds."
+    )
     drain_s: SecondsOrZero = Field(
         default=30, description="Time running requests get to finish at shutdown, in seconds."
     )

@@ -7,6 +7,7 @@ from typing import Literal, get_args, get_origin
 from pydantic import SecretStr
 
 from rpc_wrapper.config.layers import Loaded, load_settings
+from rpc_wrapper.config.link_overrides import LinkOverride
 from rpc_wrapper.config.llama_args import FLAGS
 from rpc_wrapper.config.problems import variable
 from rpc_wrapper.config.settings import Settings
@@ -51,8 +52,8 @@ def shown(value: object) -> object:
             return "set"
         case (SecretStr(), *_) as keys:
             return f"set ({len(keys)} {'key' if len(keys) == 1 else 'keys'})"
-        case (Endpoint(), *_) as endpoints:
-            return ",".join(endpoint_text(item) for item in endpoints if isinstance(item, Endpoint))
+        case (Endpoint() | LinkOverride(), *_) as items:
+            return ",".join(endpoint_text(item) if isinstance(item, Endpoint) else str(item) for item in items)
         case () | None:
             return None
         case bool() | int() | float():

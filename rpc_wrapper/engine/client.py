@@ -26,7 +26,12 @@ class EngineClient:
     def __init__(self, base_url: str, api_key: str | None, transport: httpx.AsyncBaseTransport | None = None) -> None:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._http = httpx.AsyncClient(
-            base_url=base_url, headers=headers, timeout=TIMEOUT_S, transport=transport, trust_env=False
+            base_url=base_url,
+            headers=headers,
+            timeout=TIMEOUT_S,
+            transport=transport,
+            trust_env=False,
+            verify=False,  # it is spoken to in plain HTTP on loopback: do not read the system's CAs for every client
         )
 
     async def is_healthy(self) -> bool:

@@ -15,6 +15,7 @@ class Failure(StrEnum):
     ILLEGAL_INSTRUCTION = "illegal_instruction"
     PORT_TAKEN = "port_taken"
     BACKEND_LOST = "backend_lost"
+    KILLED = "killed"
     UNKNOWN = "unknown"
 
     @property
@@ -40,6 +41,7 @@ _ADVICE = {
     "does), or pass `-- --no-repack` if the CPU advertises AMX without allowing it.",
     Failure.PORT_TAKEN: "Free the port or choose another; `rpc-wrapper doctor` says who has it.",
     Failure.BACKEND_LOST: "Look at the log of the backend that vanished; it is restarted with the next plan.",
+    Failure.KILLED: "Something sent it SIGKILL, and the kernel reports no lack of memory: look for who did it.",
     Failure.UNKNOWN: "Read its last lines, and run `rpc-wrapper doctor`.",
 }
 
@@ -79,14 +81,18 @@ _SIGNS: tuple[tuple[Failure, tuple[str, ...]], ...] = (
 _SIGKILL, _SIGILL = 9, 4
 
 
-def classify(lines: Sequence[str], returncode: int | None) -> Failure:
+def classify(lines: Sequence[str], returncode: int | None, *, oom_killed: bool = False) -> Failure:
     """Say why a child died from its last lines and its return code (negative for a signal, as subprocess has it).
 
-    SIGILL is an instruction this CPU lacks or forbids. SIGKILL that we did not send is the kernel's, short of memory.
+    SIGILL is an instruction this CPU lacks or forbids. SIGKILL is the kernel's, short of memory, only where the kernel
+    says so (``oom_killed``, see :mod:`rpc_wrapper.engine.oom`); anybody can send it.
     """
     if returncode in (-_SIGILL, 128 + _SIGILL):
         return Failure.ILLEGAL_INSTRUCTION
+    was_killed = returncode in (-_SIGKILL, 128 + _SIGKILL)
+    if was_killed and oom_killed:
+        return Failure.OUT_OF_MEMORY
     for failure, texts in _SIGNS:
         if any(text in line for line in lines for text in texts):
             return failure
-    return Failure.OUT_OF_MEMORY if returncode in (-_SIGKILL, 128 + _SIGKILL) else Failure.UNKNOWN
+    return Failure.KILLED if was_killed else Failure.UNKNOWN

@@ -86,6 +86,7 @@ class LoadLog:
     tensor_parallel: bool = False
     ctx_per_slot: int | None = None
     phase: Phase = Phase.STARTING
+    n_lines: int = 0
     _slots: dict[int, str] = field(default_factory=dict)
     _labels: dict[str, str] = field(default_factory=dict)
     _used: list[str] = field(default_factory=list)
@@ -96,6 +97,7 @@ class LoadLog:
         """Take in one line; lines that say nothing about the load are ignored."""
         if self.is_listening:  # what follows is about requests
             return
+        self.n_lines += 1
         if (match := _BUFFER.search(line)) is not None:
             self._add_buffer(match)
         elif (match := _CACHE.search(line)) is not None:

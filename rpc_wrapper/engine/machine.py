@@ -25,7 +25,7 @@ def read_cgroup(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/p
     """Read the tightest limits of our control group and those above it; knows cgroup v2 and v1."""
     cpus: list[float] = []
     memory: list[int] = []
-    for folder in _folders(root, membership):
+    for folder in cgroup_folders(root, membership):
         if (quota := _quota(folder)) is not None:
             cpus.append(quota)
         if (limit := _memory_limit(folder)) is not None:
@@ -33,7 +33,7 @@ def read_cgroup(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/p
     return CgroupLimits(min(cpus, default=None), min(memory, default=None))
 
 
-def _folders(root: Path, membership: Path) -> list[Path]:
+def cgroup_folders(root: Path, membership: Path) -> list[Path]:
     """Return our control group's folders up to the root; inside a namespace they may be the root itself."""
     folders: list[Path] = []
     for line in _text(membership).splitlines():
@@ -107,6 +107,13 @@ def memory_limit_bytes() -> int:
 def available_bytes() -> int:
     """Return the memory that can be had now without swapping."""
     return min(int(psutil.virtual_memory().available), memory_limit_bytes())
+
+
+@cache
+def boot_id() -> str:
+    """Return what is the same until the machine starts anew, in its containers too."""
+    known = _text(Path("/proc/sys/kernel/random/boot_id"))  # Linux
+    return known or f"{psutil.boot_time():.0f}"
 
 
 def is_container() -> bool:

@@ -4,9 +4,10 @@ At most ``slots`` requests run and ``max_queue`` wait, in the order they came. O
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from itertools import count
+from typing import Any
 
 from rpc_wrapper.errors import NotReady, QueueFull
 
@@ -42,7 +43,9 @@ class Line:
     def enter(self) -> int:
         """Return a ticket; raise QueueFull when nobody more may wait, NotReady when draining."""
         if self.draining:
-            raise NotReady("The server is shutting down and takes no new requests.", DRAIN_RETRY_S)
+            raise NotReady(
+                "The server is being drained and takes no new requests: try another, or later.", DRAIN_RETRY_S
+            )
         if self.running >= self.slots and self.waiting >= self.max_queue:
             raise QueueFull(
                 f"{self.running} requests run and {self.waiting} wait already, which is all that APP_MAX_QUEUE allows: "
@@ -98,6 +101,10 @@ class Gate:
         """Refuse whoever comes from now on; those inside stay."""
         self.line.draining = True
 
+    def admit(self) -> None:
+        """Take in again whoever comes."""
+        self.line.draining = False
+
     async def wait_empty(self) -> None:
         """Wait until nobody is inside."""
         await self._empty.wait()
@@ -120,3 +127,43 @@ class Gate:
             turn.set_result(None)
         if not self.line.running and not self.line.waiting:
             self._empty.set()
+
+
+class Doors:
+    """All gates of one gateway, closed and opened together."""
+
+    def __init__(self, gates: Collection[Gate]) -> None:
+        self._gates = gates
+
+    @property
+    def are_closed(self) -> bool:
+        """Tell whether whoever comes now is sent away."""
+        return any(gate.line.draining for gate in self._gates)
+
+    def close(self) -> None:
+        """Take no new requests; those inside finish."""
+        for gate in self._gates:
+            gate.drain()
+
+    def open(self) -> None:
+        """Take requests again."""
+        for gate in self._gates:
+            gate.admit()
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Close, and wait for those inside; tell whether all of them finished in ``timeout_s``."""
+        self.close()
+        try:
+            async with asyncio.timeout(timeout_s):
+                for gate in self._gates:
+                    await gate.wait_empty()
+        except TimeoutError:
+            return False
+        return True
+
+    def to_json(self) -> dict[str, Any]:
+        """Return whether requests are taken, and how many are inside."""
+        running = sum(gate.line.running for gate in self._gates)
+        waiting = sum(gate.line.waiting for gate in self._gates)
+        status = "open" if not self.are_closed else "draining" if running + waiting else "drained"
+        return {"status": status, "running": running, "waiting": waiting}

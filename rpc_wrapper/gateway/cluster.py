@@ -6,13 +6,18 @@ from dataclasses import asdict
 from typing import Any
 
 from rpc_wrapper import __version__
+from rpc_wrapper.devices import Endpoint
 from rpc_wrapper.engine.client import EngineClient
 from rpc_wrapper.errors import NotReady, UpstreamError
+from rpc_wrapper.gateway.comparison import compare_strategies
 from rpc_wrapper.gateway.llama_server import LlamaServer
+from rpc_wrapper.gateway.membership import Membership
+from rpc_wrapper.gateway.nodes import Nodes
 from rpc_wrapper.gateway.start import ClusterConfig, Start, start_of
-from rpc_wrapper.gateway.upstream import Readiness, Target
-from rpc_wrapper.supervisor import Runner, State
+from rpc_wrapper.gateway.upstream import Change, Readiness, Target
+from rpc_wrapper.supervisor import Fault, FaultKind, Runner, State
 
+EXIT_NOTICE_S = 0.5  # an exit is heard of within milliseconds, and tells more than the connections it has cut
 READY_PROOF_S = 10.0  # how long /readyz may wait for its token
 
 
@@ -23,7 +28,10 @@ class Cluster:
         self._config = config
         self._server = server
         self._runner = runner
+        self._nodes = Nodes(server.scout)
+        self._membership = Membership(server, runner, has_own_devices=bool(config.local_devices))
         self._proving = asyncio.Lock()
+        self._checking = asyncio.Lock()
         self._sections: dict[str, Callable[[], Any]] = {}
 
     @property
@@ -34,15 +42,44 @@ class Cluster:
     async def ensure_ready(self, timeout_s: float) -> Target:
         """Return the ready llama-server, waiting at most `timeout_s`; raise NotReady."""
         start = start_of(await self._runner.ensure_ready(timeout_s))
-        return Target(start.base_url, start.api_key)
+        return _target_of(start)
 
     def note_token(self) -> None:
         """Take note that a client's request just produced a token."""
         self._server.pulse.beat()
 
+    async def lost(self, target: Target) -> None:
+        """Find out whether the engine died with a connection it cut; return once that is known and acted upon."""
+        async with self._checking:
+            start, is_ready = self._server.start, self._runner.snapshot().state is State.READY
+            if start is None or not is_ready or _target_of(start) != target:
+                return
+            async with EngineClient(start.base_url, start.api_key) as client:
+                if await client.is_healthy():
+                    return
+            try:
+                async with asyncio.timeout(EXIT_NOTICE_S):
+                    await self._left_ready()
+            except TimeoutError:
+                text = "llama-server has cut a connection and takes no other"
+                self._runner.report_fault(Fault(FaultKind.CONNECTION, text, detected_after_s=EXIT_NOTICE_S))
+                await self._left_ready()
+
+    async def _left_ready(self) -> None:
+        while self._runner.snapshot().state is State.READY:
+            await self._runner.changed()
+
     async def restart(self, reason: str) -> None:
-        """Ask for an orderly restart."""
+        """Ask for an orderly restart: the backends are surveyed and the plan is made anew."""
         self._runner.restart(reason)
+
+    async def add_backend(self, backend: Endpoint) -> Change:
+        """Take one more backend in; raise ConfigError when it cannot be used."""
+        return await self._membership.add(backend)
+
+    async def remove_backend(self, backend: Endpoint) -> Change:
+        """Use a backend no more; raise ConfigError when it cannot be spared."""
+        return await self._membership.remove(backend)
 
     async def check_ready(self) -> Readiness:
         """Tell whether a token came out in the last `canary_s`; ask for one if not, once for all who ask."""
@@ -67,7 +104,7 @@ class Cluster:
     def progress(self) -> dict[str, Any]:
         """Return what a client sent away may know."""
         snapshot = self._runner.snapshot()
-        missing = [str(report.endpoint) for report in self._server.reports if not report.is_usable]
+        missing = [str(report.endpoint) for report in self._server.reports if not report.may_be_used]
         return {
             "state": snapshot.state.value,
             "reason": snapshot.reason,
@@ -75,6 +112,22 @@ class Cluster:
             "progress": snapshot.progress,
             "missing": missing if snapshot.state is not State.READY else [],
         }
+
+    async def observe(self) -> None:
+        """Ask every machine how it is."""
+        linked = {endpoint for endpoint, (_, meter) in self._server.links.snapshots().items() if meter.connections}
+        await self._nodes.observe(self._server.reports, frozenset(linked), self._runner.snapshot().pid)
+
+    async def changed(self) -> None:
+        """Wait for the engine to change its state or to come further."""
+        await self._runner.changed()
+
+    async def strategies(self) -> dict[str, Any]:
+        """Return what every strategy would make of the loaded model; raise NotReady before the first plan."""
+        start = self._server.start
+        if start is None:
+            raise NotReady("there is no plan yet to compare with: the backends have not answered", 5.0)
+        return await asyncio.to_thread(compare_strategies, self._config, start.considered)
 
     def attach(self, name: str, section: Callable[[], Any]) -> None:
         """Show one more part of the server in `/cluster`, asked anew each time."""
@@ -84,6 +137,7 @@ class Cluster:
         """Return what `/cluster` prints."""
         snapshot = self._runner.snapshot()
         start = self._server.start
+        used = {backend.endpoint for backend in start.backends} if start else set()
         return {
             **snapshot.to_json(),
             "version": __version__,
@@ -91,14 +145,13 @@ class Cluster:
             "model": self._config.profile.name,
             "ctx_size_per_slot": self._config.workload.ctx_size,
             "slots": self._config.workload.n_parallel,
-            "listed": [str(endpoint) for endpoint in self._config.endpoints],
-            "backends": [report.to_json() for report in self._server.reports],
+            "listed": [str(endpoint) for endpoint in self._server.muster.roster.listed],
+            "backends": [{**report.to_json(), "used": report.endpoint in used} for report in self._server.reports],
             "plan": start.plan.to_json() if start else None,
             "loaded": self._loaded(start) if start else None,
-            "links": [
-                {"endpoint": str(endpoint), "address": str(address), **meter.to_json()}
-                for endpoint, (address, meter) in self._server.links.snapshots().items()
-            ],
+            "load": self._server.loading.to_json() if self._server.loading else None,
+            "nodes": self._nodes.to_json(),
+            "links": self._server.links.to_json(),
             **{name: section() for name, section in self._sections.items()},
         }
 
@@ -109,3 +162,7 @@ class Cluster:
         return {
             ours[known[label]] if label in known else label: asdict(held) for label, held in start.log.buffers.items()
         }
+
+
+def _target_of(start: Start) -> Target:
+    return Target(start.base_url, start.api_key)

@@ -78,7 +78,7 @@ ENDPOINTS = {
         _post(Kind.LIGHT, Shape.RESPONSES, "/responses/input_tokens", "/v1/responses/input_tokens"),
         _post(Kind.LIGHT, Shape.MESSAGES, "/v1/messages/count_tokens"),
         _post(Kind.LIGHT, Shape.CONTROL, "/v1/chat/completions/control"),
-        _get("/props", "/slots", "/lora-adapters", "/models", "/v1/models", "/metrics"),
+        _get("/props", "/slots", "/lora-adapters", "/models", "/v1/models"),
     )
     for endpoint in group
 }

@@ -16,6 +16,7 @@ from rpc_wrapper.gateway import headers
 from rpc_wrapper.gateway.endpoints import EngineEndpoint
 from rpc_wrapper.gateway.errors import EngineLost, Refusal, cannot_be_sent
 from rpc_wrapper.gateway.upstream import Target, Upstream
+from rpc_wrapper.gateway.visit import Visit
 
 _QUERY_ASCII = "".join(map(chr, range(0x21, 0x7F)))  # everything else is percent-encoded (RFC 3986, 2.1)
 CONNECT_TIMEOUT_S = 5.0  # over loopback: more than this means that nobody accepts
@@ -32,6 +33,7 @@ class EngineRequest:
     body: bytes = field(repr=False)
     request_id: str
     ready_wait_s: float
+    visit: Visit = field(default_factory=Visit, repr=False, compare=False)
 
     @property
     def raw_path(self) -> bytes:

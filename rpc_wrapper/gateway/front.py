@@ -1,18 +1,21 @@
-"""The outermost layer of the gateway: every request gets an id and a check of its keys, every error an envelope."""
+"""The outermost layer of the gateway: a request gets an id, a check of its keys and a place in the books, an error its
+envelope."""
 
 import logging
-from collections.abc import MutableMapping
+import time
+from collections.abc import MutableMapping, Set
 from typing import Any
 from uuid import uuid4
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rpc_wrapper.access import Caller
+from rpc_wrapper.access import Caller, accepted_request_id
 from rpc_wrapper.errors import RPCWrapperError
 from rpc_wrapper.gateway import auth
-from rpc_wrapper.gateway.endpoints import ENDPOINTS
+from rpc_wrapper.gateway.endpoints import ENDPOINTS, Kind
 from rpc_wrapper.gateway.errors import Problem, body_of, headers_of, problem_of
-from rpc_wrapper.gateway.headers import accepted_request_id
+from rpc_wrapper.gateway.metrics.requests import RequestMetrics
+from rpc_wrapper.gateway.visit import Visit
 
 logger = logging.getLogger(__name__)
 
@@ -20,41 +23,83 @@ logger = logging.getLogger(__name__)
 class Front:
     """Wrap an ASGI application; WebSockets and the lifespan pass through."""
 
-    def __init__(self, app: ASGIApp, keys: auth.Keys) -> None:
+    def __init__(self, app: ASGIApp, keys: auth.Keys, metrics: RequestMetrics, own_paths: Set[str]) -> None:
         self._app = app
         self._keys = keys
+        self._metrics = metrics
+        self._own_paths = own_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's event stream."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = accepted_request_id(scope["headers"]) or uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
-        response = _Response(send, request_id)
+        visit = self._visit(scope)
+        scope.setdefault("state", {}).update(request_id=visit.request_id, visit=visit)
+        self._metrics.begin(visit)
+        response = _Response(send, visit, self._metrics)
         try:
             auth.check(_caller(scope), self._keys)
-            await self._app(scope, receive, response.send)
+            await self._app(scope, _Listener(receive, visit), response.send)
         except RPCWrapperError as error:
             await response.fail(problem_of(error), scope["path"])
         except Exception:
-            logger.exception("request %s: %s %s failed by a bug", request_id, scope["method"], scope["path"])
-            message = f"The gateway failed on this request, which is a bug: report it with request id {request_id}."
+            logger.exception("request %s: %s %s failed by a bug", visit.request_id, visit.method, visit.path)
+            message = (
+                f"The gateway failed on this request, which is a bug: report it with request id {visit.request_id}."
+            )
             await response.fail(Problem(500, "internal", message, "server_error"), scope["path"])
+        finally:
+            if not visit.is_finished:
+                visit.ended_at = time.monotonic()
+                self._metrics.end(visit)
+
+    def _visit(self, scope: Scope) -> Visit:
+        path, endpoint = scope["path"], ENDPOINTS.get(scope["path"])
+        return Visit(
+            request_id=accepted_request_id(scope["headers"]) or uuid4().hex,
+            method=scope["method"],
+            path=path,
+            endpoint=path if endpoint is not None or path in self._own_paths else "other",
+            began_at=time.monotonic(),
+            is_work=endpoint is not None and endpoint.kind is Kind.INFERENCE,
+            generates=endpoint is not None and endpoint.generates,
+        )
+
+
+class _Listener:
+    """A ``receive`` that notices when the client leaves before it was answered."""
+
+    def __init__(self, receive: Receive, visit: Visit) -> None:
+        self._receive = receive
+        self._visit = visit
+
+    async def __call__(self) -> MutableMapping[str, Any]:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self._visit.client_left = not self._visit.is_finished
+        return message
 
 
 class _Response:
-    """A ``send`` that stamps the request id on the response and knows whether one has begun."""
+    """A ``send`` that stamps the request id on the response, knows whether one has begun, and counts it at its end.
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    It is counted before its last byte goes out, so that who has read it finds it in the metrics.
+    """
+
+    def __init__(self, send: Send, visit: Visit, metrics: RequestMetrics) -> None:
         self._send = send
-        self._request_id = request_id.encode()
+        self._visit = visit
+        self._metrics = metrics
         self._started = False
 
     async def send(self, message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             self._started = True
-            message["headers"] = [*message.get("headers", []), (b"x-request-id", self._request_id)]
+            message["headers"] = [*message.get("headers", []), (b"x-request-id", self._visit.request_id.encode())]
+        self._visit.sent(message, time.monotonic())
+        if self._visit.is_finished:
+            self._metrics.end(self._visit)
         await self._send(message)
 
     async def fail(self, problem: Problem, path: str) -> None:

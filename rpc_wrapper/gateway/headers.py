@@ -1,7 +1,5 @@
 """Which headers cross the gateway (RFC 9110, 7.6.1), as functions over ASGI's lower-case ``(name, value)`` pairs."""
 
-import re
-
 from rpc_wrapper.access import Headers, find
 
 _HOP_BY_HOP = frozenset(
@@ -31,7 +29,6 @@ _NOT_FOR_ENGINE = _HOP_BY_HOP | {
     b"x-conversation-id",
     b"x-request-id",
 }
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
 def for_engine(headers: Headers, *, api_key: str, request_id: str) -> Headers:
@@ -59,12 +56,6 @@ def for_client(headers: Headers) -> Headers:
 def is_event_stream(headers: Headers) -> bool:
     """Tell whether a response is a stream of server-sent events."""
     return (find(headers, b"content-type") or b"").lower().startswith(b"text/event-stream")
-
-
-def accepted_request_id(headers: Headers) -> str | None:
-    """Return the client's own request id when it is one that is safe to print, else None."""
-    value = find(headers, b"x-request-id")
-    return value.decode() if value is not None and _REQUEST_ID.fullmatch(value) else None
 
 
 def _named_by_connection(headers: Headers) -> frozenset[bytes]:

@@ -1,8 +1,9 @@
 """The links of one group: one relay per backend, kept over restarts so that its port stays the same."""
 
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from rpc_wrapper.devices import Endpoint
 from rpc_wrapper.gateway.backends import BackendReport
@@ -20,12 +21,14 @@ Key = tuple[str, int]
 class LinkConfig:
     """How the group's links behave; without `relay` llama-server connects to the backends itself.
 
-    `tls` is the context of our side, when the backends are reached over TLS.
+    `tls` is the context of our side, when the backends are reached over TLS. `networks` has the simulated networks of
+    the endpoints, by host and port as listed, that do not have the common one.
     """
 
     relay: bool = True
     tls: ssl.SSLContext | None = None
     network: Network = field(default_factory=Network)
+    networks: Mapping[Key, Network] = field(default_factory=dict)
     deadlines: Deadlines = field(default_factory=Deadlines)
 
 
@@ -36,6 +39,7 @@ class Links:
         self._config = config
         self._on_event = on_event
         self._links: dict[Key, Link] = {}
+        self._networks: dict[Key, Network] = {}
 
     async def open(self, backends: Iterable[BackendReport]) -> dict[Endpoint, Endpoint]:
         """Return where llama-server reaches each backend: its link, or itself when links are off."""
@@ -53,10 +57,12 @@ class Links:
         if link is not None and link.endpoint != target:  # its budget has changed
             await link.aclose()
         if link is None or link.endpoint != target:
+            network = self._config.networks.get(_key(backend.listed), self._config.network)
+            self._networks[key] = network
             options = LinkOptions(
                 deadlines=self._config.deadlines,
                 security=Security(self._config.tls, backend.listed.host) if self._config.tls else None,
-                network=replace(self._config.network, seed=self._config.network.seed + backend.endpoint.port),
+                network=replace(network, seed=network.seed + backend.endpoint.port),
                 local_port=link.address.port if link is not None else 0,
             )
             link = self._links[key] = Link(target, options, self._on_event)
@@ -65,6 +71,18 @@ class Links:
     def snapshots(self) -> dict[Endpoint, tuple[Endpoint, MeterSnapshot]]:
         """Return each backend's link address and figures."""
         return {link.endpoint: (link.address, link.snapshot()) for link in self._links.values()}
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return what `/cluster` shows of each link."""
+        return [
+            {
+                "endpoint": str(link.endpoint),
+                "address": str(link.address),
+                "simulated": self._networks[key].to_json(),
+                **link.snapshot().to_json(),
+            }
+            for key, link in self._links.items()
+        ]
 
     async def aclose(self) -> None:
         """Close every link."""

@@ -1,7 +1,6 @@
 """What the supervisor has to know about llama-server: what to start it with, when it is ready, whether it is well."""
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import shlex
@@ -11,27 +10,30 @@ from dataclasses import replace
 
 import httpx
 
-from rpc_wrapper.devices import MAX_DEVICES, Device
+from rpc_wrapper.devices import Device, Endpoint
 from rpc_wrapper.engine import args, flags
 from rpc_wrapper.engine.client import EngineClient
 from rpc_wrapper.engine.failure import Failure, classify
+from rpc_wrapper.engine.oom import read_oom_kills
 from rpc_wrapper.errors import ConfigError, PlanError, ProcessError, RPCWrapperError
 from rpc_wrapper.gateway.backends import BackendReport, Scout
 from rpc_wrapper.gateway.links import Links
+from rpc_wrapper.gateway.loading import Loading
+from rpc_wrapper.gateway.muster import Muster
+from rpc_wrapper.gateway.news import News
+from rpc_wrapper.gateway.placement import Placement, number_devices, use_only_planned
 from rpc_wrapper.gateway.proof import differences
-from rpc_wrapper.gateway.roll_call import RollCall, call_roll
+from rpc_wrapper.gateway.roll_call import RollCall
 from rpc_wrapper.gateway.speeds import timed
 from rpc_wrapper.gateway.start import ClusterConfig, Start, start_of
-from rpc_wrapper.gateway.watches import Pulse, Watches
-from rpc_wrapper.link.events import LinkEvent
-from rpc_wrapper.logs import redact
+from rpc_wrapper.gateway.watches import Pulse, Sources, Watches, first_of
+from rpc_wrapper.logs import fields, redact
 from rpc_wrapper.planner import Plan, Strategy, make_plan
-from rpc_wrapper.supervisor import Child, Diagnosis, Fault, Launch, PermanentFailure
+from rpc_wrapper.planner.placing import place
+from rpc_wrapper.supervisor import Child, Diagnosis, Fault, FaultSeen, Launch, PermanentFailure, Readiness
 from rpc_wrapper.supervisor.effects import Report
 
-SURVEY_PAUSE_S = 0.5  # between two surveys while somebody is missing
 HEALTH_PAUSE_S = 0.05
-PROGRESS_S = 0.5
 LOAD_BYTES_PER_S = 1_000_000  # a start is given up when even 8 Mbit/s would have loaded it
 LOAD_FLOOR_S = 120.0
 
@@ -43,59 +45,54 @@ class LlamaServer:
 
     def __init__(self, config: ClusterConfig, http: httpx.AsyncClient) -> None:
         self._config = config
-        self._scout = Scout(http, config.links.tls)
-        self._was_ready = False
-        self._news: asyncio.Queue[LinkEvent] = asyncio.Queue()
-        self.links = Links(config.links, self._news.put_nowait)
+        self.scout = Scout(http, config.links.tls)
+        self.muster = Muster(config.endpoints, self.scout, config.patience, config.rejoin_probes)
+        self._news = News()
+        self.links = Links(config.links, self._news.tell)
         self.pulse = Pulse()
-        self.on_newcomer: Callable[[str], None] = log.info  # whoever owns the life cycle puts its restart here
-        self._watches = Watches(config, self._scout, self._news, self.pulse, self._tell_newcomer)
-        self.reports: tuple[BackendReport, ...] = ()
+        self._watches = Watches(config, Sources(self.scout, self.links, self._news, self.muster, self.pulse))
+        self._was_ready = False
+        self._oom_kills = read_oom_kills()
         self.start: Start | None = None  # the newest, whether it runs or not
+        self.loading: Loading | None = None  # the load under way
 
-    def _tell_newcomer(self, reason: str) -> None:
-        self.on_newcomer(reason)
+    def attach(self, restart: Callable[[str], None], note: Callable[[str], None]) -> None:
+        """Take the two things that only the owner of the life cycle can do: start it again, and write history."""
+        self._watches.on_newcomer, self.muster.note = restart, note
+
+    @property
+    def reports(self) -> tuple[BackendReport, ...]:
+        """Return what is known of every backend."""
+        return self.muster.reports
 
     # Before the start.
 
     async def prepare(self, report: Report) -> Launch:
         """Wait for the backends, plan over them, and say what to start."""
-        roll = await self._gather(report)
-        devices = await self._timed(self._devices(roll), roll, report)
-        plan = self._plan(devices, is_final=roll.is_complete)
+        self._blame(self._news.drain())
+        last = self.start.known if self.start is not None else frozenset[Endpoint]()
+        fit = self._fit if self._was_ready else None
+        roll = await self.muster.gather({str(backend) for backend in last}, report, fit)
+        considered = await self._timed(self._devices(roll.usable), roll, report)
+        plan = self._plan(considered, is_final=not roll.absent)
         report(f"planned {self._config.profile.n_layer} blocks over {len(plan.assignments)} devices")
-        return await self._launch(plan, devices, roll.usable)
+        placement = use_only_planned(plan, roll.usable, self._config.local_devices)
+        return await self._launch(placement, considered)
 
-    async def _gather(self, report: Report) -> RollCall:
-        """Survey the backends until enough answer; before the first readiness only for `wait_s`."""
-        deadline = time.monotonic() + self._config.wait_s
-        while True:
-            self.reports = await self._scout.survey(self._config.endpoints)
-            roll = call_roll(self.reports, self._config.min_backends)
-            if roll.is_complete:
-                return roll
-            is_over = time.monotonic() >= deadline
-            if not self._was_ready and roll.hopeless:
-                raise PermanentFailure(ConfigError(f"{roll.sentence}; mend APP_RPC_BACKENDS or that backend"))
-            if is_over and roll.is_enough:
-                return roll
-            if is_over and not self._was_ready:
-                waited = f"waited {self._config.wait_s:g} s (APP_WAIT_S)"
-                raise PermanentFailure(ProcessError(f"{waited}: {roll.sentence}"))
-            report(roll.sentence)
-            await asyncio.sleep(SURVEY_PAUSE_S)
+    def check_fit(self, backends: Sequence[BackendReport]) -> None:
+        """Raise PlanError, with the ways out, when the model would not fit on these backends alone."""
+        devices = self._devices([each for each in backends if each.may_be_used])
+        make_plan(self._config.profile, devices, self._config.workload, self._config.plan_options)
 
-    def _devices(self, roll: RollCall) -> tuple[Device, ...]:
-        """Number the devices as the engine will: over the endpoints in order, then its own."""
-        devices: list[Device] = []
-        for backend in roll.usable:
-            devices += backend.devices(len(devices))
-        devices += self._config.local_devices
-        if len(devices) > MAX_DEVICES:
-            raise PermanentFailure(
-                ConfigError(f"the backends expose {len(devices)} devices, the engine splits over {MAX_DEVICES} at most")
-            )
-        return tuple(devices)
+    def _devices(self, backends: Sequence[BackendReport]) -> tuple[Device, ...]:
+        try:
+            return number_devices(backends, self._config.local_devices)
+        except ConfigError as error:
+            raise PermanentFailure(error) from error
+
+    def _fit(self, roll: RollCall) -> None:
+        """Raise PlanError when the model does not fit on those who can be used: a plan, but without ways out of it."""
+        place(self._config.profile, self._devices(roll.usable), self._config.workload, self._config.plan_options)
 
     async def _timed(self, devices: tuple[Device, ...], roll: RollCall, report: Report) -> tuple[Device, ...]:
         """Measure how fast each device is, when the strategy asks for it and nobody has yet."""
@@ -111,22 +108,25 @@ class LlamaServer:
         except PlanError as error:
             raise PermanentFailure(error) if is_final else error from error
 
-    async def _launch(self, plan: Plan, devices: tuple[Device, ...], backends: tuple[BackendReport, ...]) -> Launch:
+    async def _launch(self, placement: Placement, considered: tuple[Device, ...]) -> Launch:
         program = self._config.engine.server
         accepted = await asyncio.to_thread(flags.accepted_flags, program)
-        addresses = await self.links.open(backends)
+        addresses = await self.links.open(placement.backends)
         options = replace(
             self._config.server,
-            endpoints=tuple(str(addresses[backend.endpoint]) for backend in backends),
-            placement=tuple(plan.argv()),
+            endpoints=tuple(str(addresses[backend.endpoint]) for backend in placement.backends),
+            placement=tuple(placement.plan.argv()),
         )
         argv = tuple(args.server_argv(program, options, accepted))
         api_key = secrets.token_urlsafe(24)
         redact.add(api_key)
         log.info("starting: %s", shlex.join(argv))
-        while not self._news.empty():  # what happened on the links before this start is no fault of it
-            self._news.get_nowait()
-        self.start = start = Start(plan, devices, backends, addresses, f"http://{options.host}:{options.port}", api_key)
+        self._news.drain()  # what happened on the links before this start is no fault of it
+        self._oom_kills = read_oom_kills()
+        base_url = f"http://{options.host}:{options.port}"
+        self.start = start = Start(
+            placement.plan, placement.devices, placement.backends, considered, addresses, base_url, api_key
+        )
         deadline_s = LOAD_FLOOR_S + self._config.profile.file_bytes / LOAD_BYTES_PER_S
         environ = args.server_environ(self._config.environ, api_key)
         return Launch(argv, environ, detail=start, ready_deadline_s=deadline_s)
@@ -135,59 +135,74 @@ class LlamaServer:
 
     def hear(self, launch: Launch, line: str) -> None:
         """Read the load log as it comes."""
-        log.debug("llama-server: %s", line)
+        log.debug("llama-server: %s", line, extra=fields(source="llama-server"))
         start = start_of(launch)
         start.log.feed(line)
         if start.log.is_listening:
             start.loaded.set()
 
-    async def await_ready(self, launch: Launch, child: Child, report: Report) -> str:
+    async def await_ready(self, launch: Launch, child: Child, report: Report) -> Readiness:
         """Wait for the load, prove the plan from the load log, and see a token come out."""
-        start = start_of(launch)
-        await self._unless_a_link_fails(_loaded(start, report))
+        start, began = start_of(launch), time.monotonic()
+        loading = Loading(start, self.links, self._config.profile.file_bytes, self._config.load_silence_s)
+        self.loading = loading
+        try:
+            await self._unless(start.loaded.wait(), loading.until_silent(report), self._watches.while_starting(start))
+        finally:
+            self.loading = None
+        loaded = time.monotonic()
         wrong = differences(start.plan, start.engine_labels(), start.log)
         if wrong:
             raise PermanentFailure(ProcessError(f"the engine did not follow the plan: {'; '.join(wrong)}"))
         report("loaded as planned, waiting for a first token")
+        await self._unless(self._first_token(start), self._watches.while_starting(start))
+        self._was_ready = True
+        self.pulse.beat()
+        return Readiness("a token came out", loaded - began, time.monotonic() - loaded)
+
+    async def _first_token(self, start: Start) -> None:
         async with EngineClient(start.base_url, start.api_key) as client:
             while not await client.is_healthy():  # noqa: ASYNC110  (it has no event to wait for)
                 await asyncio.sleep(HEALTH_PAUSE_S)
-            await self._unless_a_link_fails(client.canary(self._config.canary_deadline_s))
-        self._was_ready = True
-        self.pulse.beat()
-        return "a token came out"
+            await client.canary(self._config.canary_deadline_s)
 
-    async def _unless_a_link_fails(self, work: Coroutine[object, object, object]) -> None:
-        """Await `work`; raise ProcessError when a link loses its backend, or finds it silent, before it is done."""
+    async def _unless(
+        self, work: Coroutine[object, object, object], *watches: Coroutine[object, object, Fault]
+    ) -> None:
+        """Await `work`; raise FaultSeen when a watch finds something before it is done."""
         fault = None
         try:
             async with asyncio.TaskGroup() as group:
-                working, failing = group.create_task(work), group.create_task(self._watches.links())
-                await asyncio.wait([working, failing], return_when=asyncio.FIRST_COMPLETED)
-                fault = failing.result() if failing.done() and not working.done() else None
+                working, watching = group.create_task(work), group.create_task(first_of(watches))
+                await asyncio.wait([working, watching], return_when=asyncio.FIRST_COMPLETED)
+                fault = watching.result() if watching.done() and not working.done() else None
                 working.cancel()
-                failing.cancel()
+                watching.cancel()
         except* RPCWrapperError as errors:
             raise errors.exceptions[0] from None
         if fault is not None:
-            raise ProcessError(fault.text)
+            self._blame([fault])
+            raise FaultSeen(replace(fault, phase=fault.phase or "load"))
 
     async def watch(self, launch: Launch, child: Child) -> Fault:
         """Return as soon as a backend is known to be lost or no token comes out any more."""
-        return await self._watches.first_fault(start_of(launch))
+        fault = await self._watches.while_ready(start_of(launch))
+        self._blame([fault])
+        return fault
+
+    def _blame(self, faults: Sequence[Fault]) -> None:
+        """Keep those who failed out of the next plans until they have proved themselves."""
+        for fault in faults:
+            if fault.backend is not None:
+                self.muster.blame(fault.backend, fault.text)
 
     def classify(self, lines: Sequence[str], returncode: int) -> Diagnosis:
         """Say why it ended, and which backend was lost when its link knows: the engine's own log does not say."""
-        failure = classify(lines, returncode)
-        news = [str(self._news.get_nowait()) for _ in range(self._news.qsize())]
-        advice = f"{news[0]}." if failure is Failure.BACKEND_LOST and news else failure.advice
+        short = read_oom_kills().since(self._oom_kills)
+        failure = classify(lines, returncode, oom_killed=short is not None)
+        lost = self._news.drain()
+        self._blame(lost)
+        if failure is Failure.BACKEND_LOST and lost:
+            return Diagnosis(failure.value, f"{lost[0].text}.", failure.is_permanent, lost[0].backend)
+        advice = f"{short}. {failure.advice}" if failure is Failure.OUT_OF_MEMORY and short else failure.advice
         return Diagnosis(failure.value, advice, failure.is_permanent)
-
-
-async def _loaded(start: Start, report: Report) -> None:
-    """Wait for the load, and report each phase as it begins."""
-    while not start.loaded.is_set():
-        report(start.log.progress)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PROGRESS_S):
-                await start.loaded.wait()

@@ -25,6 +25,7 @@ from rpc_wrapper.gateway.errors import (
 )
 from rpc_wrapper.gateway.exchange import EngineAnswer, EngineRequest, Exchange
 from rpc_wrapper.gateway.upstream import Upstream
+from rpc_wrapper.gateway.visit import shows_token
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +69,33 @@ class Proxy:
             body=await read_body(receive, scope["headers"], self._limits.max_body_bytes),
             request_id=scope["state"]["request_id"],
             ready_wait_s=0.0 if endpoint.kind is Kind.STATUS else self._limits.queue_wait_s,
+            visit=scope["state"]["visit"],
         )
 
     async def _answer(self, request: EngineRequest, reply: "Reply") -> None:
         try:
-            async with self._admitted(request) as admitted, self._exchange(admitted) as answer:
+            async with self.ask(request) as answer:
                 await reply.begin(answer)
                 async for chunk in answer.chunks:
-                    if request.endpoint.generates and answer.status == 200 and shows_token(chunk):
-                        self._upstream.note_token()
                     await reply.write(chunk)
             await reply.finish()
         except NotReady as error:
             await reply.fail(not_ready(str(error), error.retry_after_s, self._upstream.progress()))
         except RPCWrapperError as error:
             await reply.fail(problem_of(error))
+
+    @asynccontextmanager
+    async def ask(self, request: EngineRequest) -> AsyncIterator[EngineAnswer]:
+        """Yield the engine's answer when it is this request's turn; raise NotReady, QueueFull or EngineLost."""
+        async with self._admitted(request) as admitted, self._exchange(admitted) as answer:
+            generates = request.endpoint.generates and answer.status == 200
+            yield replace(answer, chunks=self._noted(answer.chunks)) if generates else answer
+
+    async def _noted(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for chunk in chunks:
+            if shows_token(chunk):
+                self._upstream.note_token()
+            yield chunk
 
     @asynccontextmanager
     async def _admitted(self, request: EngineRequest) -> AsyncIterator[EngineRequest]:
@@ -94,9 +107,13 @@ class Proxy:
         if not self._upstream.ever_ready:
             await self._upstream.ensure_ready(0.0)
         clock = asyncio.get_running_loop().time
-        deadline = clock() + request.ready_wait_s
-        async with gate.place(request.ready_wait_s):
-            yield replace(request, ready_wait_s=max(0.0, deadline - clock()))
+        came_at, visit = clock(), request.visit
+        try:
+            async with gate.place(request.ready_wait_s):
+                visit.queued_s = clock() - came_at
+                yield replace(request, ready_wait_s=max(0.0, request.ready_wait_s - visit.queued_s))
+        finally:
+            visit.queued_s = clock() - came_at if visit.queued_s is None else visit.queued_s
 
 
 class Reply:
@@ -177,11 +194,6 @@ async def while_client_stays(receive: Receive, work: Coroutine[Any, Any, None]) 
 async def _client_gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def shows_token(chunk: bytes) -> bool:
-    """Tell whether an answer's bytes prove that a token came out: pings, prefill progress and errors do not."""
-    return not chunk.startswith((b":", b'data: {"error"')) and b'"prompt_progress"' not in chunk
 
 
 def _unknown_fields(request: EngineRequest) -> Headers:

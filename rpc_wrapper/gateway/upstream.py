@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from rpc_wrapper.devices import Endpoint
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -18,6 +20,18 @@ class Readiness:
 
     ok: bool
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of a wish to change the list of backends, and whether the engine starts again for it.
+
+    ``status`` is ``added``, ``removed`` or ``unchanged``, ``listed`` the list from now on.
+    """
+
+    status: str
+    restarts: bool
+    listed: tuple[str, ...]
 
 
 class Upstream(Protocol):
@@ -42,5 +56,23 @@ class Upstream(Protocol):
     def note_token(self) -> None:
         """Take note that a client's request just produced a token, so that no other proof is needed."""
 
+    async def observe(self) -> None:
+        """Ask every machine how it is, for the section ``nodes`` of the snapshot; at once when that was just done."""
+
+    async def changed(self) -> None:
+        """Wait until the engine's state, or how far it has come, is another."""
+
+    async def strategies(self) -> dict[str, Any]:
+        """Return the plans that every strategy makes of the loaded model; raise NotReady before there is one."""
+
+    async def lost(self, target: Target) -> None:
+        """Hear that a connection to a target was cut; return once it is known whether that was the target's end."""
+
     async def restart(self, reason: str) -> None:
-        """Ask for an orderly restart of the engine; return as soon as it is under way."""
+        """Ask for an orderly restart of the engine over a new plan; return as soon as it is under way."""
+
+    async def add_backend(self, backend: Endpoint) -> Change:
+        """Take one more backend in; raise ConfigError when it cannot be used."""
+
+    async def remove_backend(self, backend: Endpoint) -> Change:
+        """Use a backend no more; raise ConfigError when it cannot be spared."""

@@ -1,19 +1,23 @@
-"""Look after a running llama-server: its links, its backends' agents, its tokens, and backends that come late."""
+"""Look after a llama-server: its links, its backends' agents, its tokens, and backends that come late."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
 
 from rpc_wrapper.engine.client import EngineClient
 from rpc_wrapper.errors import UpstreamError
 from rpc_wrapper.gateway.backends import BackendReport, Scout
+from rpc_wrapper.gateway.heartbeat import Heartbeat
+from rpc_wrapper.gateway.links import Links
+from rpc_wrapper.gateway.muster import Muster
+from rpc_wrapper.gateway.news import News
 from rpc_wrapper.gateway.start import ClusterConfig, Start
-from rpc_wrapper.link.events import LinkEvent, Refused, Silence
 from rpc_wrapper.supervisor import Fault, FaultKind
 
-HEARTBEAT_S = 2.0  # a link notices a lost worker at once; this is for those without one
-NEWCOMERS_S = 5.0
+HEARTBEAT_S = 2.0
+NEWCOMERS_S = 2.0
 CANARY_PAUSE_S = 1.0
 
 log = logging.getLogger(__name__)
@@ -35,72 +39,69 @@ class Pulse:
         return time.monotonic() - self._at
 
 
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Whom the watches listen to."""
+
+    scout: Scout
+    links: Links
+    news: News
+    muster: Muster
+    pulse: Pulse
+
+
 class Watches:
-    """Everything that can find out that a running llama-server does not do its job."""
+    """Everything that can find out that a llama-server does not do its job; ``on_newcomer`` asks for a restart."""
 
-    def __init__(
-        self,
-        config: ClusterConfig,
-        scout: Scout,
-        news: asyncio.Queue[LinkEvent],
-        pulse: Pulse,
-        on_newcomer: Callable[[str], None],
-    ) -> None:
+    def __init__(self, config: ClusterConfig, sources: Sources) -> None:
+        self.on_newcomer: Callable[[str], None] = log.info
         self._config = config
-        self._scout = scout
-        self._news = news
-        self._pulse = pulse
-        self._on_newcomer = on_newcomer
+        self._sources = sources
 
-    async def first_fault(self, start: Start) -> Fault:
-        """Return what is found first."""
-        workers = (self._worker(backend) for backend in start.backends)
-        watches = [self.links(), self._tokens(start), self._newcomers(start), *workers]
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(watch) for watch in watches]
-            done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in pending:
-                task.cancel()
-        return next(iter(done)).result()
+    async def while_ready(self, start: Start) -> Fault:
+        """Return the first fault of a llama-server that is ready."""
+        return await first_of([*self._always(start), self._tokens(start), self._newcomers(start)])
 
-    async def links(self) -> Fault:
-        """Wait for a link to lose its backend or to find it silent."""
-        while True:
-            event = await self._news.get()
-            if isinstance(event, Refused):
-                log.error("%s", event)
-                continue
-            kind = FaultKind.SILENCE if isinstance(event, Silence) else FaultKind.CONNECTION
-            waited_s = event.waited_s if isinstance(event, Silence) else None
-            return Fault(kind, str(event), backend=str(event.endpoint), detected_after_s=waited_s)
+    async def while_starting(self, start: Start) -> Fault:
+        """Return the first fault of one that is not ready yet."""
+        return await first_of(self._always(start))
+
+    def _always(self, start: Start) -> list[Coroutine[object, object, Fault]]:
+        return [self._sources.news.next_fault(), *(self._worker(backend) for backend in start.backends)]
 
     async def _worker(self, backend: BackendReport) -> Fault:
-        """Ask a backend's agent again and again whether it is still the worker that we started on.
-
-        llama-server itself notices a lost worker only when it next needs it. An agent that does not answer says
-        nothing about the worker: the data path may well flow.
-        """
+        """Ask a backend's agent again and again how its worker is: llama-server notices only when it next needs it."""
         known = backend.agent.pid if backend.agent else None
+        heartbeat = Heartbeat(backend.endpoint, known, self._config.stopped_s, time.monotonic())
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            now = await self._scout.ask_agent(backend.listed, backend.endpoint)
-            if known is not None and now is not None and now.pid != known:
-                text = f"the worker of {backend.endpoint} has ended: {now.last_exit or 'it was restarted'}"
-                return Fault(FaultKind.EXIT, text, backend=str(backend.endpoint), detected_after_s=HEARTBEAT_S)
+            agent = await self._sources.scout.ask_agent(backend.listed, backend.endpoint)
+            beat = heartbeat.hear(agent, self._moved_bytes(backend), time.monotonic())
+            if agent is not None:
+                self._sources.muster.hear(backend.endpoint, agent)
+            if beat.note:
+                self._sources.muster.note(beat.note)
+            if beat.fault is not None:
+                return beat.fault
+
+    def _moved_bytes(self, backend: BackendReport) -> int:
+        """Return what has come from a backend; where no link is in between, nobody knows."""
+        found = self._sources.links.snapshots().items()
+        return next((meter.bytes_from_backend for at, (_, meter) in found if str(at) == str(backend.endpoint)), 0)
 
     async def _newcomers(self, start: Start) -> Fault:
         """Look for backends that came after the start, and have the group started again over them as well."""
-        known = {backend.endpoint for backend in start.backends}
+        known = set(start.known)
         async with EngineClient(start.base_url, start.api_key) as client:
             while True:
                 await asyncio.sleep(NEWCOMERS_S)
-                if self._config.rejoin == "never":
+                found = await self._sources.muster.newcomers(known)
+                if not found or self._config.rejoin == "never":
                     continue
-                found = await self._scout.newcomers(self._config.endpoints, known)
-                if found and (self._config.rejoin == "now" or await _is_idle(client)):
+                if self._config.rejoin == "now" or await _is_idle(client):
                     names = ", ".join(str(report.endpoint) for report in found)
                     known |= {report.endpoint for report in found}
-                    self._on_newcomer(f"{names} can be used now")
+                    self.on_newcomer(f"{names} can be used now")
 
     async def _tokens(self, start: Start) -> Fault:
         """Ask for a token whenever none was seen for a while."""
@@ -115,7 +116,7 @@ class Watches:
                 await asyncio.sleep(CANARY_PAUSE_S)
 
     def _idle_left_s(self) -> float:
-        return max(0.0, self._config.canary_s - self._pulse.age_s)
+        return max(0.0, self._config.canary_s - self._sources.pulse.age_s)
 
     async def _canary(self, client: EngineClient) -> Fault | None:
         began = time.monotonic()
@@ -126,9 +127,19 @@ class Watches:
                 return None
             waited_s = time.monotonic() - began
             text = f"no token came out in {waited_s:.1f} s: {error}"
-            return Fault(FaultKind.CANARY, text, phase="idle", detected_after_s=waited_s)
-        self._pulse.beat()
+            return Fault(FaultKind.CANARY, text, None, "idle", waited_s, self._config.canary_deadline_s)
+        self._sources.pulse.beat()
         return None
+
+
+async def first_of(watches: Iterable[Coroutine[object, object, Fault]]) -> Fault:
+    """Return what the first of several watches finds, and end the others."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(watch) for watch in watches]
+        done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+    return next(iter(done)).result()
 
 
 async def _is_idle(client: EngineClient) -> bool:

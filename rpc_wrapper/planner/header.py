@@ -5,7 +5,6 @@ allocated, and long arrays (a vocabulary has 30,000 to 250,000 strings) are step
 GGUF specification.
 """
 
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,35 +13,16 @@ from typing import BinaryIO
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 
 from rpc_wrapper.errors import GGUFError
+from rpc_wrapper.planner.cursor import SCALARS, Cursor, SkippedString
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 MAX_KEYS = 100_000
 MAX_TENSORS = 1_000_000
-MAX_NAME_BYTES = 65_535  # the specification's limit for a key
-MAX_STRING_BYTES = 4 * 1024 * 1024  # chat templates are the longest strings worth keeping
 MAX_ARRAY_ITEMS = 4096  # per-layer numbers are kept, vocabularies are only counted
 MIN_KEY_BYTES = 8 + 4 + 1  # an empty name, a type, one byte of value
 MIN_TENSOR_BYTES = 8 + 4 + 4 + 8  # an empty name, no dimension, a type, an offset
 MAX_DIMS = 4
-CHUNK_BYTES = 256 * 1024
-
-_FORMATS = {
-    GGUFValueType.UINT8: "<B",
-    GGUFValueType.INT8: "<b",
-    GGUFValueType.UINT16: "<H",
-    GGUFValueType.INT16: "<h",
-    GGUFValueType.UINT32: "<I",
-    GGUFValueType.INT32: "<i",
-    GGUFValueType.UINT64: "<Q",
-    GGUFValueType.INT64: "<q",
-    GGUFValueType.FLOAT32: "<f",
-    GGUFValueType.FLOAT64: "<d",
-    GGUFValueType.BOOL: "<?",
-}
-_SCALARS = {kind: struct.Struct(text) for kind, text in _FORMATS.items()}
-_U32 = struct.Struct("<I")
-_U64 = struct.Struct("<Q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +31,6 @@ class SkippedArray:
 
     item_type: str
     length: int
-
-
-@dataclass(frozen=True, slots=True)
-class SkippedString:
-    """A string too long to be worth keeping."""
-
-    size_bytes: int
 
 
 Scalar = int | float | bool | str
@@ -92,7 +65,7 @@ class Header:
 
 def read_header(stream: BinaryIO) -> Header:
     """Read one GGUF file's header from a seekable stream; raise GGUFError naming what is wrong and where."""
-    cursor = _Cursor(stream)
+    cursor = Cursor(stream)
     version, n_tensors, n_keys = _read_preamble(cursor)
     metadata = _read_metadata(cursor, n_keys)
     alignment = metadata.get("general.alignment", 32)
@@ -104,7 +77,7 @@ def read_header(stream: BinaryIO) -> Header:
     return Header(version, metadata, tensors, data_offset)
 
 
-def _read_preamble(cursor: "_Cursor") -> tuple[int, int, int]:
+def _read_preamble(cursor: Cursor) -> tuple[int, int, int]:
     magic = cursor.take(4)
     if magic != MAGIC:
         raise GGUFError(f"this is no GGUF: it begins with {magic!r}, not with {MAGIC!r}; give a .gguf file")
@@ -119,7 +92,7 @@ def _read_preamble(cursor: "_Cursor") -> tuple[int, int, int]:
     return version, n_tensors, n_keys
 
 
-def _read_metadata(cursor: "_Cursor", n_keys: int) -> dict[str, Value]:
+def _read_metadata(cursor: Cursor, n_keys: int) -> dict[str, Value]:
     metadata: dict[str, Value] = {}
     for _ in range(n_keys):
         key = cursor.name("a metadata key")
@@ -129,7 +102,7 @@ def _read_metadata(cursor: "_Cursor", n_keys: int) -> dict[str, Value]:
     return metadata
 
 
-def _read_value(cursor: "_Cursor", key: str) -> Value:
+def _read_value(cursor: Cursor, key: str) -> Value:
     kind = _value_type(cursor.u32(), key)
     if kind is GGUFValueType.STRING:
         return cursor.string(key)
@@ -138,7 +111,7 @@ def _read_value(cursor: "_Cursor", key: str) -> Value:
     return cursor.scalar(kind)
 
 
-def _read_array(cursor: "_Cursor", key: str) -> Value:
+def _read_array(cursor: Cursor, key: str) -> Value:
     kind = _value_type(cursor.u32(), key)
     length = cursor.u64()
     if kind is GGUFValueType.ARRAY:
@@ -147,7 +120,7 @@ def _read_array(cursor: "_Cursor", key: str) -> Value:
         cursor.require(length, 8, f"strings in {key!r}")
         cursor.skip_strings(length)
         return SkippedArray("STRING", length)
-    item = _SCALARS[kind]
+    item = SCALARS[kind]
     cursor.require(length, item.size, f"items in {key!r}")
     if length > MAX_ARRAY_ITEMS:
         cursor.skip(length * item.size)
@@ -162,7 +135,7 @@ def _value_type(number: int, key: str) -> GGUFValueType:
         raise GGUFError(f"{key!r} has the unknown value type {number}: the file is damaged, fetch it again") from None
 
 
-def _read_tensors(cursor: "_Cursor", n_tensors: int, alignment: int) -> tuple[TensorInfo, ...]:
+def _read_tensors(cursor: Cursor, n_tensors: int, alignment: int) -> tuple[TensorInfo, ...]:
     tensors = []
     names: set[str] = set()
     for _ in range(n_tensors):
@@ -176,7 +149,7 @@ def _read_tensors(cursor: "_Cursor", n_tensors: int, alignment: int) -> tuple[Te
     return tuple(tensors)
 
 
-def _read_tensor(cursor: "_Cursor") -> TensorInfo:
+def _read_tensor(cursor: Cursor) -> TensorInfo:
     name = cursor.name("a tensor's name")
     n_dims = cursor.u32()
     if not 1 <= n_dims <= MAX_DIMS:
@@ -207,105 +180,4 @@ def _check_data(tensors: tuple[TensorInfo, ...], data_offset: int, size: int) ->
         raise GGUFError(
             f"the file is truncated: {last.name!r} ends at byte {end} but the file has {size}; "
             f"fetch the missing {end - size} bytes"
-        )
-
-
-class _Cursor:
-    """A position in a stream, read through one chunk of memory."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self.size = stream.seek(0, 2)
-        self._chunk = b""
-        self._chunk_start = 0
-        self._index = 0
-
-    @property
-    def position(self) -> int:
-        """Return the offset of the next byte from the start of the file."""
-        return self._chunk_start + self._index
-
-    def require(self, count: int, least_bytes: int, what: str, most: int | None = None) -> None:
-        """Refuse a count of items that cannot be true, before reading or allocating any."""
-        if most is not None and count > most:
-            raise GGUFError(f"the file claims {count} {what}, more than the {most} that make sense: it is damaged")
-        left = self.size - self.position
-        if count * least_bytes > left:
-            raise GGUFError(f"the file claims {count} {what} but only {left} bytes follow: it is truncated or damaged")
-
-    def take(self, n_bytes: int) -> bytes:
-        """Return the next bytes, exactly that many."""
-        end = self._index + n_bytes
-        if end > len(self._chunk):
-            self._load(self.position, n_bytes)
-            end = n_bytes
-        start, self._index = self._index, end
-        return self._chunk[start:end]
-
-    def skip(self, n_bytes: int) -> None:
-        """Step over bytes without keeping them."""
-        target = self.position + n_bytes
-        if target > self.size:
-            self._fail(n_bytes)
-        if self._index + n_bytes <= len(self._chunk):
-            self._index += n_bytes
-        else:
-            self._chunk, self._chunk_start, self._index = b"", target, 0
-
-    def skip_strings(self, count: int) -> None:
-        """Step over strings: each is a length and that many bytes."""
-        for _ in range(count):
-            if self._index + 8 > len(self._chunk):
-                self._load(self.position, 8)
-            (length,) = _U64.unpack_from(self._chunk, self._index)
-            self._index += 8
-            if self._index + length <= len(self._chunk):
-                self._index += length
-            else:
-                self.skip(length)
-
-    def u32(self) -> int:
-        """Return an unsigned 32-bit number."""
-        return int(_U32.unpack(self.take(4))[0])
-
-    def u64(self) -> int:
-        """Return an unsigned 64-bit number."""
-        return int(_U64.unpack(self.take(8))[0])
-
-    def scalar(self, kind: GGUFValueType) -> int | float | bool:
-        """Return one number or truth value."""
-        form = _SCALARS[kind]
-        value: int | float | bool = form.unpack(self.take(form.size))[0]
-        return value
-
-    def string(self, key: str) -> str | SkippedString:
-        """Return a string value; an overlong one is only measured."""
-        length = self.u64()
-        self.require(length, 1, f"characters in {key!r}")
-        if length > MAX_STRING_BYTES:
-            self.skip(length)
-            return SkippedString(length)
-        return self.take(length).decode("utf-8", "replace")
-
-    def name(self, what: str) -> str:
-        """Return a key or a tensor's name."""
-        length = self.u64()
-        if length > MAX_NAME_BYTES:
-            raise GGUFError(f"{what} is {length} bytes long, {MAX_NAME_BYTES} at most are allowed: the file is damaged")
-        try:
-            return self.take(length).decode()
-        except UnicodeDecodeError:
-            raise GGUFError(f"{what} at byte {self.position} is not UTF-8: the file is damaged") from None
-
-    def _load(self, start: int, n_bytes: int) -> None:
-        if start + n_bytes > self.size:
-            self._fail(n_bytes)
-        self._stream.seek(start)
-        self._chunk, self._chunk_start, self._index = self._stream.read(max(CHUNK_BYTES, n_bytes)), start, 0
-        if len(self._chunk) < n_bytes:
-            self._fail(n_bytes)
-
-    def _fail(self, n_bytes: int) -> None:
-        raise GGUFError(
-            f"the file is truncated: {n_bytes} bytes are needed at byte {self.position}, {self.size} is its whole size"
         )

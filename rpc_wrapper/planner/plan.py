@@ -169,6 +169,15 @@ def refusal_to_json(error: DoesNotFit) -> dict[str, Any]:
     }
 
 
+def outcome_to_json(outcome: Plan | PlanError) -> dict[str, Any]:
+    """Return the JSON of a plan, or of the reason why there is none."""
+    if isinstance(outcome, Plan):
+        return outcome.to_json()
+    if isinstance(outcome, DoesNotFit):
+        return refusal_to_json(outcome)
+    return {"fits": False, "assignments": [], "argv": [], "reason": str(outcome)}
+
+
 def plan_from_json(value: object) -> Plan:
     """Read a plan back from its JSON values and check it; raise PlanError naming what is wrong."""
     try:

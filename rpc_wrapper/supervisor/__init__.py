@@ -7,13 +7,24 @@ that a child is gone before anything else is done; *work* is what runs beside th
 ``Lifecycle`` decides (pure), ``Runner`` does, ``Effects`` is what the caller knows of the program. See design.md.
 """
 
-from rpc_wrapper.supervisor.effects import Effects, PermanentFailure
+from rpc_wrapper.supervisor.duties import Clock
+from rpc_wrapper.supervisor.effects import Effects, FaultSeen, PermanentFailure
 from rpc_wrapper.supervisor.launch import Launch
 from rpc_wrapper.supervisor.lifecycle import Lifecycle
 from rpc_wrapper.supervisor.process import Child
 from rpc_wrapper.supervisor.restart import RestartPolicy
-from rpc_wrapper.supervisor.runner import Clock, Runner
-from rpc_wrapper.supervisor.status import Diagnosis, Exit, Fault, FaultKind, Occurrence, Snapshot, State
+from rpc_wrapper.supervisor.runner import Runner
+from rpc_wrapper.supervisor.status import (
+    Diagnosis,
+    Exit,
+    Fault,
+    FaultKind,
+    Occurrence,
+    Readiness,
+    Recovery,
+    Snapshot,
+    State,
+)
 
 __all__ = [
     "Child",
@@ -23,10 +34,13 @@ __all__ = [
     "Exit",
     "Fault",
     "FaultKind",
+    "FaultSeen",
     "Launch",
     "Lifecycle",
     "Occurrence",
     "PermanentFailure",
+    "Readiness",
+    "Recovery",
     "RestartPolicy",
     "Runner",
     "Snapshot",

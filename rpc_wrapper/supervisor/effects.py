@@ -6,7 +6,7 @@ from typing import Protocol
 from rpc_wrapper.errors import RPCWrapperError
 from rpc_wrapper.supervisor.launch import Launch
 from rpc_wrapper.supervisor.process import Child
-from rpc_wrapper.supervisor.status import Diagnosis, Fault
+from rpc_wrapper.supervisor.status import Diagnosis, Fault, Readiness
 
 Report = Callable[[str], None]
 
@@ -17,6 +17,14 @@ class PermanentFailure(RPCWrapperError):
     def __init__(self, error: RPCWrapperError) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+class FaultSeen(RPCWrapperError):
+    """Carry a fault that was found while the child was still on its way to readiness."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.text)
+        self.fault = fault
 
 
 class Effects(Protocol):
@@ -34,8 +42,8 @@ class Effects(Protocol):
         """
         ...
 
-    async def await_ready(self, launch: Launch, child: Child, report: Report) -> str | None:
-        """Return once the child does its job, with a word about it for the status; raise when it never will."""
+    async def await_ready(self, launch: Launch, child: Child, report: Report) -> Readiness:
+        """Return once the child does its job; raise when it never will, FaultSeen when somebody is to blame."""
         ...
 
     async def watch(self, launch: Launch, child: Child) -> Fault:

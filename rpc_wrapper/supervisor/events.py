@@ -61,9 +61,11 @@ class SpawnFailed:
 
 @dataclass(frozen=True, slots=True)
 class BecameReady:
-    """The child does its job."""
+    """The child does its job; how long its steps took, as :class:`Readiness` says."""
 
     detail: str
+    load_s: float | None = None
+    first_token_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,11 @@
 import asyncio
 import errno
 import logging
-import random
 import shlex
-import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Coroutine
 
-from rpc_wrapper.errors import ConfigError, EngineError, GGUFError, NotReady, RPCWrapperError, StartFailed
+from rpc_wrapper.errors import NotReady, StartFailed
 from rpc_wrapper.logs import redact, redact_argv
 from rpc_wrapper.supervisor.actions import (
     OWNERS,
@@ -25,42 +22,27 @@ from rpc_wrapper.supervisor.actions import (
     Work,
 )
 from rpc_wrapper.supervisor.board import Board
-from rpc_wrapper.supervisor.effects import Effects, PermanentFailure
+from rpc_wrapper.supervisor.duties import Clock, Duties
+from rpc_wrapper.supervisor.effects import Effects
 from rpc_wrapper.supervisor.events import (
-    BecameReady,
     Event,
     Exited,
     FaultFound,
     KillRequested,
-    Prepared,
-    PrepareFailed,
-    ReadinessFailed,
     RestartRequested,
     Spawned,
     SpawnFailed,
     StartRequested,
     StopRequested,
-    TimerFired,
 )
 from rpc_wrapper.supervisor.launch import Launch
 from rpc_wrapper.supervisor.lifecycle import Lifecycle
 from rpc_wrapper.supervisor.process import Child, spawn
 from rpc_wrapper.supervisor.restart import RestartPolicy
-from rpc_wrapper.supervisor.status import Diagnosis, Exit, Fault, FaultKind, Snapshot, State
+from rpc_wrapper.supervisor.status import Exit, Fault, Snapshot, State
 
-_PERMANENT = (ConfigError, EngineError, GGUFError, PermanentFailure)
 _PASSING_ERRNOS = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY})
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """Time and chance, so that tests can own them."""
-
-    monotonic: Callable[[], float] = time.monotonic
-    wall: Callable[[], float] = time.time
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    jitter: Callable[[], float] = random.random
 
 
 class Runner:
@@ -81,7 +63,6 @@ class Runner:
         clock: Clock | None = None,
     ) -> None:
         self.name = name
-        self._effects = effects
         self._clock = clock or Clock()
         self._life = Lifecycle(
             policy or RestartPolicy(),
@@ -89,11 +70,11 @@ class Runner:
             fence_grace_s=fence_grace_s,
             jitter=self._clock.jitter,
         )
-        self._board = Board(name, self._life, self._clock.wall)
+        self._board = Board(name, self._life, self._clock)
+        self._duties = Duties(name, effects, self._clock, self._board.report)
         self._inbox: deque[Event] = deque()
         self._work: dict[Work, asyncio.Task[Event]] = {}
         self._arrival = asyncio.Event()  # something is in the inbox, or some work has ended
-        self._prepare_error: RPCWrapperError | None = None
         self._is_open = True  # before the first run and during each: requests are heard, and readiness may come
 
     # What everybody else may ask.
@@ -112,7 +93,7 @@ class Runner:
         finally:
             await self._leave_nothing()
         if self._life.state is State.FAILED:
-            raise self._prepare_error or self._start_failed()
+            raise self._duties.prepare_error or self._start_failed()
 
     def stop(self) -> None:
         """Ask for an orderly end; before the first ``run()`` it is remembered, after one it means nothing."""
@@ -129,6 +110,10 @@ class Runner:
     def report_fault(self, fault: Fault) -> None:
         """Tell of a fault seen from outside: the child is fenced, and started again after a backoff."""
         self._request(FaultFound(fault))
+
+    def note(self, text: str) -> None:
+        """Enter something worth knowing into the history; it changes nothing."""
+        self._board.note(text)
 
     async def ensure_ready(self, timeout_s: float) -> Launch:
         """Return the launch of the ready child, waiting for it if need be.
@@ -149,6 +134,10 @@ class Runner:
     def snapshot(self) -> Snapshot:
         """Return what is known now."""
         return self._board.snapshot()
+
+    async def changed(self) -> None:
+        """Wait for the next change of what is known."""
+        await self._board.change()
 
     def subscribe(self) -> AsyncIterator[Snapshot]:
         """Yield what is known now and after each change, as ``Board.subscribe`` says."""
@@ -185,15 +174,15 @@ class Runner:
     async def _perform(self, action: Action, group: asyncio.TaskGroup) -> None:
         match action:
             case Prepare():
-                await self._begin(Work.PREPARE, self._prepare(), group)
+                await self._begin(Work.PREPARE, self._duties.prepare(), group)
             case Spawn(launch):
                 await self._spawn(launch, group)
             case AwaitReady(launch):
-                await self._begin(Work.READINESS, self._await_ready(launch, self._running), group)
+                await self._begin(Work.READINESS, self._duties.await_ready(launch, self._running), group)
             case Watch(launch):
-                await self._begin(Work.WATCH, self._watch(launch, self._running), group)
+                await self._begin(Work.WATCH, self._duties.watch(launch, self._running), group)
             case SetTimer(timer, delay_s):
-                await self._begin(timer, self._fire(timer, delay_s), group)
+                await self._begin(timer, self._duties.fire(timer, delay_s), group)
             case Terminate():
                 self._running.terminate()
             case KillGroup():
@@ -235,63 +224,20 @@ class Runner:
         child.kill_group()
         return Exited(Exit(await child.wait()))
 
-    # The work: each returns the event it leads to, and none raises.
-
-    async def _prepare(self) -> Event:
-        self._prepare_error = None
-        try:
-            return Prepared(await self._effects.prepare(self._board.report))
-        except RPCWrapperError as error:
-            self._prepare_error = error.error if isinstance(error, PermanentFailure) else error
-            return PrepareFailed(str(error), isinstance(error, _PERMANENT))
-        except Exception as error:
-            return PrepareFailed(self._bug("preparing", error), permanent=False)
-
     async def _spawn(self, launch: Launch, group: asyncio.TaskGroup) -> None:
         """Spawn at once and answer before anything else is heard: nobody can signal a child that has no pid."""
         _log.info("%s starts: %s", self.name, shlex.join(redact_argv(launch.argv)))
         try:
-            child = await spawn(launch, lambda line: self._effects.hear(launch, line))
+            child = await spawn(launch, lambda line: self._duties.hear(launch, line))
         except OSError as error:
             text = f"cannot start {launch.argv[0]}: {error.strerror or error}"
             self._inbox.appendleft(SpawnFailed(text, error.errno not in _PASSING_ERRNOS))
             return
         self._board.child = child
         self._inbox.appendleft(Spawned(child.pid))
-        await self._begin(Work.CHILD, self._await_exit(child), group)
-
-    async def _await_exit(self, child: Child) -> Event:
-        returncode = await child.wait()
-        lines = tuple(child.lines)
-        try:
-            diagnosis = self._effects.classify(lines, returncode)
-        except Exception as error:
-            diagnosis = Diagnosis(advice=self._bug("classifying an exit", error))
-        return Exited(Exit(returncode, diagnosis, tuple(redact(line) for line in lines)))
-
-    async def _await_ready(self, launch: Launch, child: Child) -> Event:
-        try:
-            return BecameReady(await self._effects.await_ready(launch, child, self._board.report) or "ready")
-        except RPCWrapperError as error:
-            return ReadinessFailed(str(error), isinstance(error, _PERMANENT))
-        except Exception as error:
-            return ReadinessFailed(self._bug("waiting for readiness", error), permanent=False)
-
-    async def _watch(self, launch: Launch, child: Child) -> Event:
-        try:
-            return FaultFound(await self._effects.watch(launch, child))
-        except Exception as error:
-            return FaultFound(Fault(FaultKind.INTERNAL, self._bug("watching", error)))
-
-    async def _fire(self, timer: Work, delay_s: float) -> Event:
-        await self._clock.sleep(delay_s)
-        return TimerFired(timer)
+        await self._begin(Work.CHILD, self._duties.await_exit(child), group)
 
     # Words for errors.
-
-    def _bug(self, doing: str, error: Exception) -> str:
-        _log.error("%s: a bug while %s", self.name, doing, exc_info=error)
-        return f"internal error while {doing}: {type(error).__name__}: {error}"
 
     def _not_ready(self) -> NotReady:
         return NotReady(f"{self.name} is {self._life.state}: {redact(self._life.reason)}")

@@ -42,7 +42,7 @@ class Fault:
     """Something is wrong with a running child.
 
     ``text`` is a sentence; ``backend`` names the culprit when it is known; ``phase`` is what the child was doing (load,
-    prefill, decode, idle); ``detected_after_s`` is how long it took to notice.
+    prefill, decode, idle); ``detected_after_s`` is how long it took to notice, ``deadline_s`` what was allowed.
     """
 
     kind: FaultKind
@@ -50,15 +50,45 @@ class Fault:
     backend: str | None = None
     phase: str = ""
     detected_after_s: float | None = None
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """Why a child ended: a word, what to do about it, and whether trying again cannot help."""
+    """Why a child ended: a word, what to do about it, whether trying again cannot help, and who is to blame."""
 
     failure: str = "unknown"
     advice: str = ""
     permanent: bool = False
+    backend: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """A child does its job: a word about it for the status, and how long each step took, where there are any."""
+
+    detail: str = "ready"
+    load_s: float | None = None
+    first_token_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """How a child came back, in seconds: from the first fault (or request) to readiness, and what that was spent on.
+
+    ``cause`` is a kind of fault, or ``requested``. ``detected_after_s`` is the silence before, not part of the total.
+    ``fence_s`` and ``wait_s`` (backoff, backends, plan) are sums over ``attempts``; the others are of the last one.
+    """
+
+    cause: str
+    backend: str | None
+    attempts: int
+    fence_s: float
+    wait_s: float
+    total_s: float
+    detected_after_s: float | None = None
+    load_s: float | None = None
+    first_token_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +114,9 @@ class Exit:
 def describe_returncode(returncode: int) -> str:
     """Put a return code into words; 128 + n is how shells and container engines report signal n."""
     if returncode < 0:
-        return f"killed by {_signal_name(-returncode)}{_hint(-returncode)}"
+        return f"killed by {_signal_name(-returncode)}"
     if 128 < returncode < 128 + signal.NSIG:
-        return f"exit code {returncode}, which means {_signal_name(returncode - 128)}{_hint(returncode - 128)}"
+        return f"exit code {returncode}, which means {_signal_name(returncode - 128)}"
     return f"exit code {returncode}"
 
 
@@ -97,15 +127,12 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _hint(number: int) -> str:
-    return " (often: the system was out of memory)" if number == signal.SIGKILL else ""
-
-
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """One entry of a child's history: a state it entered, or a fault; when, why, and the event that caused it.
+    """One entry of a child's history: a state it entered, a fault or a note; when, why, and the event that caused it.
 
     ``number`` counts without gaps, so that a slow reader can see what it has missed; ``at`` is in Unix seconds.
+    ``recovery`` stands with the readiness that ends one.
     """
 
     number: int
@@ -114,6 +141,7 @@ class Occurrence:
     text: str
     cause: str
     fault: Fault | None = None
+    recovery: Recovery | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -10,7 +11,7 @@ import pytest
 
 from rpc_wrapper.bench.driver import Schedule, Target, engine_version, open_driver
 from rpc_wrapper.bench.stats import Round
-from rpc_wrapper.bench.workload import Workload
+from rpc_wrapper.bench.workload import Kind, Workload
 from rpc_wrapper.errors import ConfigError, UpstreamError
 from tests.bench.serve import fake_server
 
@@ -98,6 +99,61 @@ async def test_the_processor_time_of_a_known_process_is_counted():
     assert used_s is not None
     assert used_s >= 0
     assert others == [None, None]
+
+
+def asked_of(seen: dict[str, Any], path: str) -> list[dict[str, Any]]:
+    return [json.loads(request["body"]) for request in seen["requests"] if request["path"] == path]
+
+
+async def test_chats_report_the_lengths_that_the_target_counted():
+    async with fake_server() as url:
+        workload = Workload(40, 5, kind=Kind.CHAT)
+        [only] = await measured([Target("a", url)], workload, Schedule(1, warm_up=0))
+        bodies = asked_of(await ledger(url), "/v1/chat/completions")
+    [answer] = only.answers
+    last = bodies[-1]
+    assert answer.prompt_tokens == len(last["messages"][0]["content"].encode())  # a fake's token is a byte
+    assert abs(answer.prompt_tokens - 40) < 20
+    assert len(answer.token_at_s) == 5
+    assert (last["model"], last["max_tokens"]) == ("fake", 5)
+
+
+async def test_embeddings_are_answers_of_one_token():
+    async with fake_server() as url:
+        workload = Workload(30, kind=Kind.EMBEDDINGS, requests=2)
+        [only] = await measured([Target("a", url)], workload, Schedule(1, warm_up=0))
+    assert [len(answer.token_at_s) for answer in only.answers] == [1, 1]
+    assert all(answer.prompt_tokens > 1 for answer in only.answers)
+
+
+async def test_texts_are_sent_as_the_target_tokenizes_them():
+    async with fake_server() as url:
+        workload = Workload(n_predict=3, texts=("one", "three"))
+        [only] = await measured([Target("a", url)], workload, Schedule(1, warm_up=0))
+        prompts = [body["prompt"] for body in completions(await ledger(url))]
+    assert prompts == [list(b"one"), list(b"three")]
+    assert [answer.prompt_tokens for answer in only.answers] == [3, 5]
+
+
+@pytest.mark.parametrize("cached", [True, False])
+async def test_steps_send_the_whole_text_for_every_token(cached):
+    async with fake_server() as url:
+        workload = Workload(n_predict=3, texts=("ab",), kind=Kind.STEPS, cache_prompt=cached)
+        [only] = await measured([Target("a", url)], workload, Schedule(1, warm_up=0))
+        bodies = completions(await ledger(url))
+    prompts = [body["prompt"] for body in bodies]
+    assert [len(prompt) for prompt in prompts] == [2, 3, 4]
+    assert all(later[:-1] == before for before, later in pairwise(prompts))
+    assert {(body["n_predict"], body["cache_prompt"]) for body in bodies} == {(1, cached)}
+    assert len(only.answers[0].token_at_s) == 3
+
+
+async def test_the_process_that_listens_is_found_and_followed():
+    async with fake_server() as url:
+        [only] = await measured([Target("a", url)], Workload(4, 3), Schedule(1, warm_up=0))
+    assert [use.name for use in only.nodes] == ["gateway"]  # the fake is a program of no name that is known
+    assert only.nodes[0].peak_rss_bytes > 2**20
+    assert only.link_bytes is None
 
 
 async def test_nobody_there_is_a_sentence():

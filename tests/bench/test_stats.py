@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpc_wrapper.bench.stats import (
+    NodeUse,
     Round,
     compare,
     covered,
@@ -128,5 +129,37 @@ def test_a_summary_pools_the_latencies_and_spreads_the_rates():
     summary = summarise([Round("direct", "w", n, (scaled(ONE, n + 1.0),)) for n in range(3)])
     assert summary.repeats == 3
     assert summary.figures["generation"].median == pytest.approx(1 / 2)
+    assert summary.itl_ms is not None
     assert summary.itl_ms.p50 == pytest.approx(2000)
     assert summary.ttft_ms.p50 == pytest.approx(4000)
+
+
+def test_an_answer_of_one_token_has_no_time_between_tokens():
+    embedded = Answer(0.0, (2.0,), prompt_tokens=8)
+    figures = figures_of(one(embedded, embedded))
+    assert (figures.throughput, figures.prompt) == pytest.approx((1.0, 8.0))
+    assert (figures.generation, figures.ms_per_token, figures.late_early) == (None, None, None)
+    summary = summarise([one(embedded)])
+    assert summary.itl_ms is None
+    assert "generation" not in summary.figures
+
+
+def test_what_links_carried_is_shared_out_over_generated_tokens():
+    assert figures_of(Round("t", "w", 0, (ONE,), link_bytes=4000)).bytes_per_token == pytest.approx(1000)
+    assert figures_of(one(ONE)).bytes_per_token is None
+
+
+def test_late_steps_are_set_in_relation_to_early_ones():
+    steady = Answer(0.0, tuple(float(n) for n in range(1, 21)), 1)
+    slower = Answer(0.0, tuple(float(n) if n <= 10 else 10.0 + 2 * (n - 10) for n in range(1, 21)), 1)
+    assert figures_of(one(steady)).late_early == pytest.approx(1.0)
+    assert figures_of(one(slower)).late_early == pytest.approx(2.0)
+    assert figures_of(one(ONE)).late_early is None
+
+
+def test_a_node_is_its_median_load_and_its_highest_peak():
+    rounds = [
+        Round("t", "w", number, (ONE,), nodes=(NodeUse("worker 1", load, peak),))
+        for number, (load, peak) in enumerate([(10.0, 5), (30.0, 9), (20.0, 7)])
+    ]
+    assert summarise(rounds).nodes == (NodeUse("worker 1", 20.0, 9),)

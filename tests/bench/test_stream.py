@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpc_wrapper.bench.stream import Answer, read_answer
+from rpc_wrapper.bench.stream import Answer, read_answer, read_chat, read_embedding
 from rpc_wrapper.errors import UpstreamError
 
 
@@ -78,3 +78,42 @@ def test_the_times_between_tokens_add_up(times):
 def test_what_is_not_a_whole_answer_is_refused(pieces, sentence):
     with pytest.raises(UpstreamError, match=sentence):
         read_answer(0.0, [(1.0, data) for data in pieces], prompt_tokens=2, n_predict=3)
+
+
+def chunk(text: str, **more: object) -> bytes:
+    return event(choices=[{"delta": {"content": text}}], **more)
+
+
+def test_a_chat_is_as_long_as_its_usage_says():
+    role = event(choices=[{"delta": {"role": "assistant", "content": None}}])
+    usage = event(choices=[], usage={"prompt_tokens": 7, "completion_tokens": 3})
+    pieces = [(1.0, role), (2.0, chunk("a")), (3.0, chunk("bc")), (4.0, usage + b"data: [DONE]\n\n")]
+    answer = read_chat(0.5, pieces, prompt_tokens=1)
+    assert answer == Answer(0.5, (2.0, 3.0, 3.0), 7)
+
+
+def test_a_chat_without_usage_counts_its_pieces():
+    assert read_chat(0.0, [(1.0, chunk("a") + chunk("b"))], prompt_tokens=4) == Answer(0.0, (1.0, 1.0), 4)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [(event(choices=[{"delta": {}}]), "without a token"), (event(error={"message": "no"}), "with an error")],
+)
+def test_a_chat_that_fails_says_so(data, words):
+    with pytest.raises(UpstreamError, match=words):
+        read_chat(0.0, [(1.0, data)], 1)
+
+
+def test_an_embedding_is_one_token_at_its_last_byte():
+    body = json.dumps({"data": [{"embedding": [0.5]}], "usage": {"prompt_tokens": 6}}).encode()
+    assert read_embedding(0.0, [(1.0, body[:9]), (2.0, body[9:])]) == Answer(0.0, (2.0,), 6)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [(b"{}", "with none"), (b"no", "with none"), (b'{"data": [{"embedding": []}]}', "of no numbers")],
+)
+def test_no_embedding_is_an_error(body, words):
+    with pytest.raises(UpstreamError, match=words):
+        read_embedding(0.0, [(1.0, body)])

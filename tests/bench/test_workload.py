@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpc_wrapper.bench.workload import Workload, arrivals, make_requests, order
+from rpc_wrapper.bench.workload import Kind, Material, Request, Workload, arrivals, make_requests, order, words
 from rpc_wrapper.errors import ConfigError
 
 VOCABULARY = [11, 12, 13, 14]
+MATERIAL = Material(tuple(VOCABULARY))
 
 workloads = st.builds(
     Workload,
@@ -23,7 +24,7 @@ workloads = st.builds(
 
 @given(workloads, st.integers())
 def test_every_request_has_exactly_what_was_asked_for(workload, seed):
-    lanes = make_requests(workload, VOCABULARY, Random(seed).random)
+    lanes = make_requests(workload, MATERIAL, Random(seed).random)
     requests = [request for lane in lanes for request in lane]
     assert len(requests) == workload.streams * workload.requests
     assert {len(request.prompt) for request in requests} == {workload.prompt_tokens}
@@ -33,27 +34,59 @@ def test_every_request_has_exactly_what_was_asked_for(workload, seed):
 
 @given(workloads)
 def test_the_same_seed_asks_the_same(workload):
-    assert make_requests(workload, VOCABULARY, Random(7).random) == make_requests(
-        workload, VOCABULARY, Random(7).random
-    )
+    assert make_requests(workload, MATERIAL, Random(7).random) == make_requests(workload, MATERIAL, Random(7).random)
 
 
 def test_another_seed_asks_something_else():
     workload = Workload(prompt_tokens=32)
-    assert make_requests(workload, VOCABULARY, Random(7).random) != make_requests(
-        workload, VOCABULARY, Random(8).random
-    )
+    assert make_requests(workload, MATERIAL, Random(7).random) != make_requests(workload, MATERIAL, Random(8).random)
 
 
 def test_a_closed_loop_is_one_lane_per_stream_and_an_open_one_is_a_lane_per_request():
-    closed = make_requests(Workload(streams=2, requests=3), VOCABULARY, Random(1).random)
+    closed = make_requests(Workload(streams=2, requests=3), MATERIAL, Random(1).random)
     assert [len(lane) for lane in closed] == [3, 3]
     assert all(request.due_s == 0 for lane in closed for request in lane)
-    opened = make_requests(Workload(streams=2, requests=3, rate_per_s=5), VOCABULARY, Random(1).random)
+    opened = make_requests(Workload(streams=2, requests=3, rate_per_s=5), MATERIAL, Random(1).random)
     assert [len(lane) for lane in opened] == [1] * 6
     due_s = [lane[0].due_s for lane in opened]
     assert due_s == sorted(due_s)
     assert due_s[0] > 0
+
+
+def test_texts_are_asked_in_turn_by_every_client():
+    workload = Workload(n_predict=5, streams=2, texts=("one", "two"))
+    lanes = make_requests(workload, Material(texts=((1,), (2, 2))), Random(1).random)
+    assert [[request.prompt for request in lane] for lane in lanes] == [[(1,), (2, 2)]] * 2
+
+
+def test_endpoints_without_token_ids_get_words():
+    chat, embeddings = (Workload(kind=kind, prompt_tokens=9) for kind in (Kind.CHAT, Kind.EMBEDDINGS))
+    [[request]] = make_requests(chat, Material(n_words=6), Random(1).random)
+    assert len(str(request.prompt).split()) == 6
+    body = request.body("m")
+    assert (request.path, body["model"], body["max_tokens"]) == ("/v1/chat/completions", "m", 64)
+    assert body["messages"] == [{"role": "user", "content": request.prompt}]
+    [[request]] = make_requests(embeddings, Material(n_words=6), Random(1).random)
+    assert (request.path, request.body("m")) == ("/v1/embeddings", {"model": "m", "input": request.prompt})
+
+
+def test_a_chat_may_be_one_of_texts():
+    [[request]] = make_requests(Workload(kind=Kind.CHAT, texts=("Who?",)), Material(), Random(1).random)
+    assert request.body()["messages"][0]["content"] == "Who?"
+
+
+def test_the_prompt_cache_is_used_when_asked_for():
+    assert Request((1,), 2, cache_prompt=True).body()["cache_prompt"]
+
+
+def test_words_are_drawn_anew():
+    draw = Random(1).random
+    assert words(5, draw) != words(5, draw)
+
+
+def test_embeddings_have_no_texts():
+    with pytest.raises(ConfigError, match="drawn words"):
+        Workload(kind=Kind.EMBEDDINGS, texts=("a",))
 
 
 def test_arrivals_have_the_rate_that_was_asked_for():
@@ -62,7 +95,7 @@ def test_arrivals_have_the_rate_that_was_asked_for():
 
 
 def test_the_body_asks_for_exact_tokens_and_no_cache():
-    [[request]] = make_requests(Workload(3, 5), VOCABULARY, Random(1).random)
+    [[request]] = make_requests(Workload(3, 5), MATERIAL, Random(1).random)
     body = request.body()
     assert body["prompt"] == list(request.prompt)
     assert (body["n_predict"], body["ignore_eos"], body["cache_prompt"], body["stream"]) == (5, True, False, True)
@@ -89,6 +122,10 @@ def test_a_workload_that_measures_nothing_is_refused(fields, word):
         (Workload(64, 32), "1 stream, 64 + 32 tokens"),
         (Workload(64, 32, 8, 2), "8 streams, 64 + 32 tokens, 2 requests each"),
         (Workload(8, 4, 3, rate_per_s=0.5), "3 streams, 8 + 4 tokens, 0.5 requests/s"),
+        (Workload(8, 4, kind=Kind.CHAT), "1 stream, 8 + 4 tokens by chat"),
+        (Workload(n_predict=4, texts=("a", "b")), "1 stream, 2 texts + 4 tokens"),
+        (Workload(8, kind=Kind.EMBEDDINGS), "1 stream, embeddings of 8 tokens"),
+        (Workload(8, 4, kind=Kind.STEPS, cache_prompt=True), "1 stream, 8 + 4 tokens one request each, prompt cache"),
     ],
 )
 def test_the_label(workload, label):

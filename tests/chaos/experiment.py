@@ -1,126 +1,169 @@
 """One chaos run: clients that ask, faults that strike, and the account of it."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from random import Random
-from statistics import median
+from typing import Any
 
-from tests.chaos.cluster import SERVER, Cluster, FaultKind
-from tests.chaos.load import Answer, Load, Question
+from tests.chaos import census
+from tests.chaos.account import Account
+from tests.chaos.cluster import Cluster
+from tests.chaos.faults import Fault
+from tests.chaos.figures import Figures, Strike
+from tests.chaos.load import Answer, Load, Question, questions
+from tests.chaos.near_ties import Parting, parting
+from tests.chaos.strike import Striker
+from tests.chaos.timeline import timeline
 
-CLIENTS = 4
 ANSWERS_PER_FAULT = 5
+RECOVERY_S = 120.0  # a cluster that takes longer has not healed
+QUIET_S = 10.0
+CHECK_S = 0.1
+SETTLED_S = 2.5  # an engine that stayed ready so long after a fault will not be fenced for it any more
 
 
 @dataclass(frozen=True, slots=True)
-class Strike:
-    """One fault: when it struck, and which streams were running."""
+class Trial:
+    """What is to be done."""
 
-    kind: FaultKind
-    at: float
-    running: tuple[Answer, ...]
-    evicted: bool
-
-    @property
-    def recovery_s(self) -> float | None:
-        """Return how long the slowest of the running streams waited for its next token; None when none was cut."""
-        waits = [later[0] - self.at for answer in self.running if (later := self._after(answer))]
-        return max(waits) if waits else None
-
-    def _after(self, answer: Answer) -> list[float]:
-        resumed = [moment for moment in answer.resumed_at if moment >= self.at]
-        since = resumed[0] if resumed else self.at if self.kind is FaultKind.BLIP_WORKER else None
-        return [moment for moment in answer.token_at if since is not None and moment >= since]
+    faults: Sequence[Fault]
+    seed: int = 1
+    clients: int = 8
+    questions: Sequence[Question] = field(default_factory=questions)
+    calm_s: float = 0.0  # between two faults; the pause before a restart grows while they follow each other closely
+    tell: Callable[[str], None] = print
 
 
-@dataclass(slots=True)
-class Account:
-    """What a run has shown."""
+class Experiment:
+    """A trial on a running cluster."""
 
-    strikes: list[Strike] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
-    expected: dict[Question, str] = field(default_factory=dict)
-    leaked_entries: int = 0
+    def __init__(self, cluster: Cluster, trial: Trial, stop: asyncio.Event) -> None:
+        self._stop = stop
+        self._cluster = cluster
+        self._trial = trial
+        self._load = Load(cluster.http, trial.seed, trial.questions)
+        self._account = Account()
+        self._struck: list[tuple[float, float]] = []  # by the wall clock and by the loop's
 
-    @property
-    def lost(self) -> list[Answer]:
-        """Return the requests without their whole answer."""
-        return [answer for answer in self.answers if not answer.is_whole or answer.error]
+    async def run(self) -> Account:
+        """Strike once per fault, each time when streams are running and the cluster was well."""
+        load, account, began = self._load, self._account, time.monotonic()
+        account.cold_start = timeline(await self._history(), 0.0)
+        await load.learn()
+        account.unsteady = await self._partings(await load.together(self._trial.clients))
+        before = await self._fds()
+        self._trial.tell(f"learnt {len(load.expected)} answers in {time.monotonic() - began:.0f} s")
+        await self._under_load()
+        account.answers = load.answers
+        account.journal_entries = await self._journal_entries()
+        account.fds = {name: (count, after) for (name, count), after in zip(before, await self._counts(), strict=True)}
+        account.partings = await self._partings([each for each in load.answers if load.is_different(each)])
+        account.wall_s = time.monotonic() - began
+        return account
 
-    @property
-    def different(self) -> list[Answer]:
-        """Return the whole answers that say something else than without faults."""
-        return [one for one in self.answers if one.is_whole and one.text != self.expected[one.question]]
+    async def _partings(self, different: Sequence[Answer]) -> list[Parting]:
+        """Find out where each of these answers left the text that it should have."""
+        return [await parting(self._cluster.http, each, self._load.expected[each.question]) for each in different]
 
-    @property
-    def resumed(self) -> list[Answer]:
-        """Return the requests that outlived an engine."""
-        return [answer for answer in self.answers if answer.resumed]
+    async def _under_load(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(self._trial.clients):
+                tasks.create_task(self._load.client(number))
+            try:
+                for number, fault in enumerate(self._trial.faults, 1):
+                    if self._stop.is_set():
+                        break
+                    strike = await self._strike(fault)
+                    self._account.strikes.append(strike)
+                    self._trial.tell(f"{number:4} {describe(fault)}: {strike}")
+            finally:
+                self._load.stopping = True
 
-    def table(self) -> str:
-        """Return the account in Markdown."""
-        same = len(self.answers) - len(self.lost) - len(self.different)
-        lines = [
-            f"{len(self.strikes)} faults, {len(self.answers)} requests: {len(self.lost)} lost, "
-            f"{len(self.resumed)} resumed, {same} identical, {len(self.different)} different; "
-            f"{self.leaked_entries} journal entries left",
-            "",
-            "| fault | n | engine evicted | next token, median s | worst s |",
-            "|---|---|---|---|---|",
-        ]
-        strikes = defaultdict(list)
-        for strike in self.strikes:
-            strikes[strike.kind].append(strike)
-        for kind, group in strikes.items():
-            times = [strike.recovery_s for strike in group if strike.recovery_s is not None]
-            spread = f"{median(times):.2f} | {max(times):.2f}" if times else "- | -"
-            lines.append(f"| {kind} | {len(group)} | {sum(strike.evicted for strike in group)} | {spread} |")
-        return "\n".join(lines)
+    async def _strike(self, fault: Fault) -> Strike:
+        load = self._load
+        await load.more_answers(ANSWERS_PER_FAULT)
+        await asyncio.sleep(fault.pause_s + self._trial.calm_s)
+        await self._cluster.wait_ready(RECOVERY_S)
+        while not load.streams():
+            await load.next_sign()
+        running = load.streams()
+        seen = await self._newest()
+        striker = Striker(self._cluster, load, self._note)
+        self._struck.clear()
+        async with asyncio.timeout(RECOVERY_S):
+            await striker.strike(fault)
+            await self._settled(seen, running)
+        struck_at, by_loop = self._struck[0]
+        history = [entry for entry in await self._history() if entry["number"] > seen]
+        recovery = timeline(history, struck_at, waits_s(running, by_loop, is_cut=True))
+        return Strike(fault, recovery, () if recovery else tuple(waits_s(running, by_loop, is_cut=False)))
+
+    def _note(self) -> None:
+        self._struck.append((time.time(), asyncio.get_running_loop().time()))
+
+    async def _settled(self, seen: int, running: Sequence[Answer]) -> None:
+        """Wait until the cluster has been ready for a while, and every stream that was cut goes on or has ended."""
+        quiet_since, number = time.monotonic(), seen
+        while True:
+            await asyncio.sleep(CHECK_S)
+            newest = await self._newest()
+            if newest != number or not await self._cluster.is_ready():
+                number, quiet_since = newest, time.monotonic()
+            is_cut = number != seen
+            if time.monotonic() - quiet_since > SETTLED_S and not (is_cut and self._waiting(running)):
+                return
+
+    def _waiting(self, running: Sequence[Answer]) -> list[Answer]:
+        """Return the streams that were running at the strike and have not said anything since."""
+        struck_at = self._struck[0][1]
+        open_ones = [answer for answer in running if not answer.is_over and not answer.has_left]
+        return [answer for answer in open_ones if not waits_s([answer], struck_at, is_cut=True)]
+
+    async def _history(self) -> list[dict[str, Any]]:
+        history: list[dict[str, Any]] = (await self._cluster.snapshot())["history"]
+        return history
+
+    async def _newest(self) -> int:
+        return int((await self._history())[-1]["number"])
+
+    async def _journal_entries(self) -> int:
+        """Return what the journal still holds once everybody has gone."""
+        end = time.monotonic() + QUIET_S
+        while True:
+            entries = int((await self._cluster.snapshot())["journal"]["entries"])
+            if not entries or time.monotonic() > end:
+                return entries
+            await asyncio.sleep(CHECK_S)
+
+    async def _fds(self) -> list[tuple[str, int]]:
+        names = [program.name for program in self._cluster.programs()]
+        return list(zip(names, await self._counts(), strict=True))
+
+    async def _counts(self) -> list[int]:
+        """Count the file descriptors of each program, twice: what is only passing is not counted."""
+        first = [census.count_fds(program.pid) for program in self._cluster.programs()]
+        await asyncio.sleep(1.0)
+        again = [census.count_fds(program.pid) for program in self._cluster.programs()]
+        return [min(pair) for pair in zip(first, again, strict=True)]
 
 
-async def experiment(cluster: Cluster, kinds: Sequence[FaultKind], seed: int, clients: int = CLIENTS) -> Account:
-    """Strike once per kind given, each time when streams are running and the cluster was well."""
-    load = Load(cluster.http, seed)
-    await load.learn()
-    account = Account(expected=load.expected)
-    random = Random(seed)
-    async with asyncio.TaskGroup() as tasks:
-        for number in range(clients):
-            tasks.create_task(load.client(number))
-        try:
-            for kind in kinds:
-                account.strikes.append(await _strike(cluster, load, kind, random))
-        finally:
-            load.stopping = True
-    account.answers = load.done
-    account.leaked_entries = (await cluster.journal()).get("entries", 0)
-    return account
+def waits_s(running: Sequence[Answer], struck_at: float, *, is_cut: bool) -> list[float]:
+    """Return how long each stream waited for its next token; of those that should have been cut only if it was."""
+    waits = []
+    for answer in running:
+        cuts = [moment for moment in answer.resumed_at if moment >= struck_at] if is_cut else [struck_at]
+        later = [moment for moment in answer.token_at if cuts and moment >= cuts[0]]
+        waits += [later[0] - struck_at] if later else []
+    return waits
 
 
-async def _strike(cluster: Cluster, load: Load, kind: FaultKind, random: Random) -> Strike:
-    await load.more_answers(ANSWERS_PER_FAULT)
-    await asyncio.sleep(random.uniform(0.0, 1.0))
-    while not (running := _streams(load)):
-        await load.next_token()
-    servers = {child.pid for child in cluster.children(SERVER)}
-    at = asyncio.get_running_loop().time()
-    await cluster.inject(kind, random)
-    if kind is not FaultKind.BLIP_WORKER:
-        while not all(_has_news(answer, at) for answer in running):
-            await load.next_token()
-    await cluster.wait_ready()
-    return Strike(kind, at, tuple(running), servers != {child.pid for child in cluster.children(SERVER)})
+def describe(fault: Fault) -> str:
+    """Say what a fault is."""
+    also = " + ".join(f"{one.kind} ({one.backend})" for one in fault.also)
+    return f"{fault.kind}: {also}" if also else f"{fault.kind} ({fault.backend})"
 
 
-def _streams(load: Load) -> list[Answer]:
-    """Return the streams that are in the middle of their text."""
-    done = {id(answer) for answer in load.done[-64:]}
-    recent = load.answers[-16:]
-    return [answer for answer in recent if answer.token_at and id(answer) not in done]
-
-
-def _has_news(answer: Answer, at: float) -> bool:
-    ended = answer.is_whole or bool(answer.error)
-    return ended or any(moment >= at for moment in answer.resumed_at)
+async def experiment(cluster: Cluster, trial: Trial, stop: asyncio.Event | None = None) -> Figures:
+    """Do what a trial says, until the end or until asked to stop, and return the figures of it."""
+    return (await Experiment(cluster, trial, stop or asyncio.Event()).run()).figures()

@@ -1,33 +1,39 @@
-"""A short run of everything that happens to clusters; the long one is scripts/chaos."""
+"""A short run of what happens to clusters; the long one, of all of it, is scripts/chaos."""
 
-import socket
 from pathlib import Path
-from random import Random
 
 import pytest
 
-from tests.chaos.cluster import FaultKind, demo
-from tests.chaos.experiment import experiment
+from tests.chaos.cluster import Setting, cluster
+from tests.chaos.experiment import Trial, experiment
+from tests.chaos.faults import FaultKind, draw
+from tests.chaos.load import PROMPTS, questions
 
-MODEL = Path(__file__).parent.parent.parent / "models" / "demo.gguf"
-SEED = 1
+N_BACKENDS = 3
+CLIENTS = 6
+SETTINGS = {"APP_EXACT": "true", "APP_SILENCE_S": "8", "APP_PARALLEL": str(CLIENTS)}
+QUICK = [  # each of them costs seconds only
+    FaultKind.KILL_SERVER,
+    FaultKind.KILL_WORKER,
+    FaultKind.SLOW_LINK,
+    FaultKind.HALF_OPEN,
+    FaultKind.PORT_REFUSED,
+    FaultKind.WORKER_RESTARTED,
+    FaultKind.KILL_AGENT,
+    FaultKind.TWO_AT_ONCE,
+    FaultKind.DURING_LOAD,
+    FaultKind.DURING_PREFILL,
+]
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(300)
-async def test_no_fault_costs_a_request():
-    kinds = [FaultKind.KILL_SERVER, FaultKind.KILL_WORKER, FaultKind.BLIP_WORKER]
-    Random(SEED).shuffle(kinds)
-    async with demo(MODEL, free_port(), ["-fa", "off"]) as cluster:
-        account = await experiment(cluster, kinds, SEED)
-    assert [answer.error for answer in account.lost] == []
-    assert [(answer.question, answer.text) for answer in account.different] == []
-    assert account.resumed
-    assert account.leaked_entries == 0
-    assert not any(strike.evicted for strike in account.strikes if strike.kind is FaultKind.BLIP_WORKER)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+@pytest.mark.timeout(400)
+async def test_no_fault_costs_a_request(chaos_seed: int, tmp_path: Path):
+    faults = draw(QUICK, len(QUICK), N_BACKENDS, chaos_seed)
+    trial = Trial(faults, chaos_seed, CLIENTS, questions(PROMPTS[:1]))
+    async with cluster(Setting(tmp_path, n_backends=N_BACKENDS, environ=SETTINGS)) as running:
+        figures = await experiment(running, trial)
+    assert list(figures.broken(exact=True)) == []
+    assert figures.unsteady == ()
+    assert figures.resumed
+    assert len(figures.strikes) == len(QUICK)

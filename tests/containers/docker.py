@@ -114,13 +114,14 @@ def run_to_end(image: str, *command: str, options: Sequence[str] = (), **environ
 class Project:
     """A compose project over docker-compose.dist.yml with a name and a port of its own."""
 
-    def __init__(self, image: str, **environ: str) -> None:
+    def __init__(self, image: str, overrides: Sequence[Path] = (), **environ: str) -> None:
         self.name = f"rpcw-test-{uuid.uuid4().hex[:8]}"
+        self._files = [f"--file={path}" for path in (COMPOSE_FILE, *overrides)]
         self._environ = {"IMAGE": image, "HTTP_PORT": "0", **environ}
 
     def compose(self, *arguments: str, check: bool = True) -> str:
         """Run docker compose on this project."""
-        command = ("compose", "--project-name", self.name, "--file", str(COMPOSE_FILE), *arguments)
+        command = ("compose", "--project-name", self.name, *self._files, *arguments)
         return docker(*command, check=check, environ=self._environ)
 
     def up(self, *options: str) -> None:

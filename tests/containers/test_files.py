@@ -1,5 +1,6 @@
 """The files around the image: linted, valid, and telling the same story."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -9,11 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.containers.docker import ROOT
+from tests.containers.docker import ROOT, docker
 
 pytestmark = pytest.mark.containers
 
 DOCKERFILES = (ROOT / "docker" / "Dockerfile", ROOT / "docker" / "Dockerfile.cuda")
+WORKFLOW = ROOT / ".github" / "workflows" / "release.yml"
 SCRIPTS = [ROOT / "docker" / name for name in ("build", "build-engine", "fetch-engine")] + [ROOT / "scripts" / "smoke"]
 # The overlay holds patches, which are no whole resources, and kustomization.yaml is kubectl's own.
 MANIFESTS = [path for path in sorted((ROOT / "deploy/kubernetes/base").glob("*.yaml")) if path.stem != "kustomization"]
@@ -48,6 +50,30 @@ def test_the_scripts_pass_shellcheck(path: Path) -> None:
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
 def test_the_manifests_are_valid(path: Path) -> None:
     accept(tool("kubernetes-validate"), "--strict", path)
+
+
+def test_the_release_workflow_is_valid() -> None:
+    accept(tool("check-jsonschema"), "--builtin-schema", "vendor.github-workflows", WORKFLOW)
+
+
+def test_the_release_workflows_commands_pass_shellcheck(tmp_path: Path) -> None:
+    jobs = yaml.safe_load(WORKFLOW.read_text())["jobs"].values()
+    commands = [step["run"] for job in jobs for step in job["steps"] if "run" in step]
+    assert commands
+    for number, command in enumerate(commands):
+        script = tmp_path / f"{number}.sh"
+        script.write_text(command)
+        accept(tool("shellcheck"), "--shell=bash", script)
+
+
+def test_a_release_has_the_originals_tags_for_all_platforms() -> None:
+    environ = {"IMAGE": "registry.example/rpc-wrapper", "VERSION": "1.2.3"}
+    said = docker("buildx", "bake", "--print", environ=environ)
+    targets = json.loads(said[said.index("{\n") :])["target"]
+    assert targets["cpu"]["tags"] == [f"{environ['IMAGE']}:{tag}" for tag in ("latest", "1.2.3")]
+    assert targets["cuda"]["tags"] == [f"{environ['IMAGE']}:{tag}" for tag in ("latest-cuda", "1.2.3-cuda")]
+    assert targets["cpu"]["platforms"] == ["linux/amd64", "linux/arm64"]
+    assert targets["cuda"]["platforms"] == ["linux/amd64"]
 
 
 def test_the_kustomization_lists_every_file() -> None:

@@ -151,13 +151,29 @@ def test_mode_none_lends_the_engines_programs_to_exec(idle: Container) -> None:
 
 
 def test_mode_none_can_run_llama_embedding(idle: Container) -> None:
-    """That it ends well is all it can be held to: the end of its output may be lost (the logger of common/log.cpp).
+    """All of it, every time: its logger, never flushed at exit, used to lose the end (docker/build-engine)."""
+    for _ in range(5):
+        said = idle.exec(
+            *("llama-embedding", "--model", "/app/models/demo.gguf", "--prompt", "Once upon a time"),
+            *("--pooling", "mean", "--embd-output-format", "json", "--log-verbosity", "0"),
+        )
+        (embedding,) = json.loads(said[said.index("{") :])["data"]
+        assert len(embedding["embedding"]) == 192
 
-    `/embeddings` of a server is the way that always answers whole; the smoke test asks it.
-    """
-    idle.exec(
-        *("llama-embedding", "--model", "/app/models/demo.gguf", "--prompt", "Once upon a time", "--pooling", "mean"),
-    )
+
+def test_mode_none_becomes_the_program_that_follows_the_image(image: str) -> None:
+    command = ("llama-cli", "--model", "/app/models/demo.gguf", "--prompt", "Once upon a time", "--predict", "16")
+    code, said = run_to_end(image, *command, "--single-turn", "--simple-io", APP_MODE="none")
+    assert code == 0
+    assert "Once upon a time" in said
+    assert "Generation:" in said  # its last words: tokens per second
+
+
+def test_mode_none_names_a_program_that_does_not_exist(image: str) -> None:
+    code, said = run_to_end(image, "llama-nothing", APP_MODE="none")
+    assert code == 2
+    assert "llama-nothing cannot be run" in said
+    assert "Traceback" not in said
 
 
 def test_mode_none_ends_soon(image: str) -> None:
@@ -199,6 +215,17 @@ class RawClient:
         return bool(self.receive())
 
 
+def test_a_memory_limit_below_app_mem_is_told_at_the_start(image: str) -> None:
+    with running(image, options=[*HARDENED, "--memory=512m"], APP_MEM="512") as container:
+        container.wait_healthy()
+        warning = next(line for line in container.logs().splitlines() if "APP_MEM=512" in line)
+        for words in ("may use 512 MiB", "at least 768 MiB", "at most 256"):
+            assert words in warning
+    with running(image, options=[*HARDENED, "--memory=768m"], APP_MEM="512") as container:
+        container.wait_healthy()
+        assert "APP_MEM=512" not in container.logs()
+
+
 def test_a_memory_limit_below_app_mem_kills_the_worker_alone_and_is_explained(image: str) -> None:
     with running(image, options=[*HARDENED, "--memory=256m"], APP_MEM="1024") as container:
         container.wait_healthy()
@@ -208,7 +235,10 @@ def test_a_memory_limit_below_app_mem_kills_the_worker_alone_and_is_explained(im
         state = container.state()
         assert state["OOMKilled"]
         assert state["Status"] == "running"
-        assert "out of memory" in container.logs()
+        why = next(line for line in container.logs().splitlines() if "out of memory" in line)
+        assert "APP_MEM=1024" in why
+        assert "256 MiB" in why  # the limit
+        assert "1280 MiB" in why  # what would do
 
 
 def test_within_the_documented_limit_app_mem_can_be_used_up(image: str) -> None:

@@ -19,7 +19,6 @@ from rpc_wrapper.engine.binaries import Engine, find_engine
 from rpc_wrapper.engine.flags import accepted_flags
 from rpc_wrapper.engine.loadlog import Failure, LoadLog, classify
 from rpc_wrapper.engine.selftest import compute_here
-from rpc_wrapper.errors import EngineError
 
 pytestmark = pytest.mark.engine
 
@@ -30,16 +29,12 @@ DEADLINE_S = 30.0
 
 @pytest.fixture(scope="module")
 def engine() -> Engine:
-    try:
-        return find_engine()
-    except EngineError as error:
-        pytest.skip(str(error))
+    return find_engine()
 
 
 @pytest.fixture(scope="module")
 def model() -> Path:
-    if not MODEL.exists():
-        pytest.skip(f"{MODEL.name} is missing: it is committed with the project")
+    assert MODEL.exists(), f"{MODEL.name} is missing: it is committed with the project"
     return MODEL
 
 

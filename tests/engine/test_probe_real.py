@@ -25,8 +25,7 @@ SHORT_S = 0.3
 def program(name: str) -> Path:
     spec = find_spec("llama_cpp")
     path = Path(spec.origin).parent / "bin" / name if spec and spec.origin else Path(name)
-    if not path.exists():
-        pytest.skip(f"the engine is not installed: {path} is missing")
+    assert path.exists(), f"the engine is not installed: {path} is missing"
     return path
 
 

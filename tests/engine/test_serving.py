@@ -58,6 +58,22 @@ def test_the_official_openai_client(cluster: Cluster):
     assert [len(item.embedding) for item in vectors.data] == [192, 192]
 
 
+def test_texts_embedded_together_are_embedded_as_alone(cluster: Cluster):
+    texts = ["Once upon a time", "The little fox", "It was raining and Anna was sad", "cat"]
+
+    def vector(text: str) -> list[float]:
+        embedding: list[float] = cluster.post("/v1/embeddings", {"input": text}).json()["data"][0]["embedding"]
+        return embedding
+
+    alone = [vector(text) for text in texts]
+    with ThreadPoolExecutor(len(texts)) as pool:
+        at_once = list(pool.map(vector, texts))
+    in_one = cluster.post("/v1/embeddings", {"input": texts}).json()
+    assert at_once == [pytest.approx(each, abs=1e-5) for each in alone]
+    assert [item["embedding"] for item in in_one["data"]] == [pytest.approx(each, abs=1e-5) for each in alone]
+    assert in_one["usage"]["prompt_tokens"] > len(texts)
+
+
 def test_the_official_anthropic_client(cluster: Cluster):
     client = anthropic.Anthropic(base_url=cluster.url, api_key="none", max_retries=0)
     with client:

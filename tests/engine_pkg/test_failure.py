@@ -17,8 +17,9 @@ from rpc_wrapper.engine.failure import Failure, classify
             1,
             Failure.OUT_OF_MEMORY,
         ),
-        ([], -9, Failure.OUT_OF_MEMORY),
-        ([], 137, Failure.OUT_OF_MEMORY),
+        ([], -9, Failure.KILLED),
+        ([], 137, Failure.KILLED),
+        (["cudaMalloc failed: out of memory"], -9, Failure.OUT_OF_MEMORY),
         (["ggml-rpc.cpp:547: Failed to connect to 127.0.0.1:51999"], -6, Failure.CANNOT_CONNECT),
         (["Invalid host address: localhost", "Failed to create server socket"], 0, Failure.CANNOT_CONNECT),
         (["ggml-rpc.cpp:550: RPC handshake failed for 127.0.0.1:51903"], -6, Failure.VERSION_MISMATCH),
@@ -48,6 +49,11 @@ from rpc_wrapper.engine.failure import Failure, classify
 )
 def test_a_death_has_a_cause(lines, returncode, failure):
     assert classify(lines, returncode) is failure
+
+
+@pytest.mark.parametrize(("returncode", "failure"), [(-9, Failure.OUT_OF_MEMORY), (-6, Failure.UNKNOWN)])
+def test_memory_is_blamed_for_a_kill_that_the_kernel_owns_to(returncode, failure):
+    assert classify([], returncode, oom_killed=True) is failure
 
 
 def test_every_failure_has_advice_and_says_whether_to_try_again():

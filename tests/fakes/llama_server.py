@@ -24,6 +24,10 @@ FIRST_WORD = 256  # below it an id is a byte
 LOADING = {"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}}
 NOT_FOUND = {"error": {"message": "File Not Found", "type": "not_found_error", "code": 404}}
 DENIED = {"error": {"message": "Invalid API Key", "type": "authentication_error", "code": 401}}
+METRICS = b"""# HELP llamacpp:tokens_predicted_total Number of generation tokens processed
+# TYPE llamacpp:tokens_predicted_total counter
+llamacpp:tokens_predicted_total %d
+"""
 
 
 def tokenize(text: str) -> list[int]:
@@ -190,17 +194,25 @@ class FakeServer:
             await self.generate(request, answer, "anthropic")
         elif request.path.endswith(("/embedding", "/embeddings")):
             vector = {"object": "embedding", "index": 0, "embedding": [0.6, 0.8]}
-            await answer.json({"object": "list", "data": [vector]})
+            count = len(tokenize(str(request.object.get("input", ""))))
+            await answer.json({"object": "list", "data": [vector], "usage": {"prompt_tokens": count}})
         elif request.path == "/tokenize":
             await answer.json({"tokens": tokenize(request.object["content"])})
         elif request.path == "/detokenize":
             await answer.json({"content": detokenize(request.object["tokens"])})
-        elif request.path == "/props":
+        else:
+            await self.about(request, answer)
+
+    async def about(self, request: Request, answer: "Answer") -> None:
+        """Tell about the server itself."""
+        if request.path == "/props":
             await answer.json({"total_slots": self.options.slots, "model_path": self.options.model})
         elif request.path in ("/models", "/v1/models"):
             await answer.json({"object": "list", "data": [{"id": "fake", "object": "model"}]})
         elif request.path == "/slots":
             await answer.json([{"id": n} for n in range(self.options.slots)])
+        elif request.path == "/metrics":
+            await answer.raw(METRICS % self.sent_tokens, 200, "text/plain; version=0.0.4")
         else:
             await answer.json(NOT_FOUND, 404)
 
@@ -224,6 +236,8 @@ class FakeServer:
                 if self.options.close_mid_body and index == len(ids) // 2:
                     return await answer.part(event[: len(event) // 2])
                 await answer.part(event)
+            if asked.get("stream_options", {}).get("include_usage"):
+                await answer.part(usage_chunk(len(prompt), len(ids)))
             if style in ("chat", "text"):
                 await answer.part(b"data: [DONE]\n\n")
             await answer.end_stream()
@@ -282,6 +296,13 @@ def chunk(style: str, token: int, *, last: bool) -> bytes:
             value = {"object": "chat.completion.chunk", "choices": [choice]}
     name = b"event: content_block_delta\n" if style == "anthropic" else b""
     return name + b"data: " + json.dumps(value, ensure_ascii=False).encode() + b"\n\n"
+
+
+def usage_chunk(prompt_tokens: int, generated: int) -> bytes:
+    """Return the event that ends a chat stream of whoever asked for its usage."""
+    usage = {"prompt_tokens": prompt_tokens, "completion_tokens": generated, "total_tokens": prompt_tokens + generated}
+    value = {"object": "chat.completion.chunk", "choices": [], "usage": usage}
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
 
 
 class Answer:

@@ -12,8 +12,10 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from rpc_wrapper.errors import NotReady
+from rpc_wrapper.devices import Endpoint
+from rpc_wrapper.errors import ConfigError, NotReady
 from rpc_wrapper.gateway import GatewayConfig, Readiness, Target, create_app
+from rpc_wrapper.gateway.upstream import Change
 
 DEADLINE_S = 20.0
 
@@ -27,8 +29,13 @@ class FakeUpstream:
         self.target = target
         self.tokens = 0
         self.restarts: list[str] = []
+        self.losses: list[Target] = []
+        self.listed = ["a:1", "b:1"]
         self.waits = 0
         self.waiting = asyncio.Event()
+        self.observed = 0
+        self.sections: dict[str, Any] = {}
+        self.bell = asyncio.Event()
         if target is not None:
             self.ready.set()
 
@@ -45,7 +52,7 @@ class FakeUpstream:
         return self.target
 
     def snapshot(self) -> dict[str, Any]:
-        return {"state": "ready" if self.ready.is_set() else "loading"}
+        return {"state": "ready" if self.ready.is_set() else "loading", **self.sections}
 
     def progress(self) -> dict[str, Any]:
         return {"state": "loading", "progress": 0.25, "missing": ["backend-cpu:50052"]}
@@ -56,8 +63,40 @@ class FakeUpstream:
     def note_token(self) -> None:
         self.tokens += 1
 
+    async def observe(self) -> None:
+        self.observed += 1
+
+    async def changed(self) -> None:
+        bell = self.bell
+        await bell.wait()
+
+    def change(self, **sections: Any) -> None:
+        """Change what the snapshot shows, and say so."""
+        self.sections |= sections
+        bell, self.bell = self.bell, asyncio.Event()
+        bell.set()
+
+    async def strategies(self) -> dict[str, Any]:
+        return {"chosen": "memory", "strategies": []}
+
+    async def lost(self, target: Target) -> None:
+        self.losses.append(target)
+
     async def restart(self, reason: str) -> None:
         self.restarts.append(reason)
+
+    async def add_backend(self, backend: Endpoint) -> Change:
+        return self._change("added", [*self.listed, str(backend)])
+
+    async def remove_backend(self, backend: Endpoint) -> Change:
+        if str(backend) not in self.listed:
+            raise ConfigError(f"{backend} is not among the backends")
+        return self._change("removed", [each for each in self.listed if each != str(backend)])
+
+    def _change(self, status: str, listed: list[str]) -> Change:
+        is_new = listed != self.listed and len(set(listed)) == len(listed)
+        self.listed = listed if is_new else self.listed
+        return Change(status if is_new else "unchanged", is_new, tuple(self.listed))
 
 
 class Engine:
@@ -112,11 +151,11 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def running(app: FastAPI) -> AsyncIterator[str]:
-    """Serve an application on a free port of loopback; yield its base URL."""
+async def running(app: FastAPI, port: int = 0) -> AsyncIterator[str]:
+    """Serve an application on loopback, on a free port unless one is given; yield its base URL."""
     config = uvicorn.Config(app, log_level="warning", server_header=False, lifespan="on", timeout_graceful_shutdown=5)
     server = _Server(config)
-    with _bound_socket() as listening:
+    with _bound_socket(port) as listening:
         host, port = listening.getsockname()
         async with asyncio.TaskGroup() as group:
             group.create_task(server.serve(sockets=[listening]))
@@ -143,10 +182,10 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-def _bound_socket() -> socket.socket:
+def _bound_socket(port: int) -> socket.socket:
     # With the protocol left at 0 asyncio does not set TCP_NODELAY on what is accepted, and small writes wait 40 ms.
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    bound.bind(("127.0.0.1", 0))
+    bound.bind(("127.0.0.1", port))
     bound.listen(256)
     return bound

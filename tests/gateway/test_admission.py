@@ -24,7 +24,7 @@ def test_draining_refuses_newcomers_only():
     line = Line(1, 1)
     first, second = line.enter(), line.enter()
     line.draining = True
-    with pytest.raises(NotReady, match="shutting down"):
+    with pytest.raises(NotReady, match="being drained"):
         line.enter()
     assert line.leave(first) == second
 

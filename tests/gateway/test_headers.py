@@ -2,8 +2,8 @@
 
 import pytest
 
-from rpc_wrapper.access import find
-from rpc_wrapper.gateway.headers import accepted_request_id, for_client, for_engine, is_event_stream
+from rpc_wrapper.access import accepted_request_id, find
+from rpc_wrapper.gateway.headers import for_client, for_engine, is_event_stream
 
 
 def test_the_clients_secrets_and_its_connection_stay_here():

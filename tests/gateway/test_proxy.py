@@ -9,7 +9,7 @@ import pytest
 
 from rpc_wrapper.gateway import GatewayConfig, Target, create_app
 from rpc_wrapper.gateway.endpoints import Kind
-from rpc_wrapper.gateway.proxy import shows_token
+from rpc_wrapper.gateway.visit import shows_token
 from tests.gateway.serve import DEADLINE_S, FakeUpstream, engine, running, serving, until
 
 PROMPT = {"prompt": "日本語 🐈 naïve", "n_predict": 12}

@@ -18,8 +18,8 @@ from rpc_wrapper.engine.binaries import find_engine
 from scripts.demo_model.stories import story
 from scripts.demo_model.talk import chat, short_text
 from scripts.demo_model.tokenizer import PieceType, Tokenizer
-from scripts.synthetic_model.shapes import SHAPES
-from scripts.synthetic_model.writer import write_model
+from rpc_wrapper.synthetic.shapes import SHAPES
+from rpc_wrapper.synthetic.writer import write_model
 
 pytestmark = pytest.mark.engine
 

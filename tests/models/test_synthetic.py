@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, dequantize
 
-from scripts.synthetic_model.shapes import SHAPES, Shape
-from scripts.synthetic_model.tensors import Fill, TensorSpec, tensors
-from scripts.synthetic_model.weights import PATTERN_BLOCKS, QUANTS, SPREAD, pattern, tensor_bytes, tensor_type
-from scripts.synthetic_model.writer import vocabulary, write_model
+from rpc_wrapper.synthetic.shapes import SHAPES, Shape
+from rpc_wrapper.synthetic.tensors import Fill, TensorSpec, tensors
+from rpc_wrapper.synthetic.weights import PATTERN_BLOCKS, QUANTS, SPREAD, pattern, tensor_bytes, tensor_type
+from rpc_wrapper.synthetic.writer import vocabulary, write_model
 
 MAKE_MODEL = Path(__file__).parent.parent.parent / "scripts" / "make-model"
 TINY = replace(SHAPES["demo-like"], blocks=2, vocab=512)

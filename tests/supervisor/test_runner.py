@@ -17,6 +17,7 @@ from rpc_wrapper.supervisor import (
     FaultKind,
     Launch,
     PermanentFailure,
+    Readiness,
     RestartPolicy,
     Runner,
     Snapshot,
@@ -49,9 +50,9 @@ class FakeEffects:
             raise launch
         return launch
 
-    async def await_ready(self, launch: Launch, child: Child, report: Callable[[str], None]) -> str | None:
+    async def await_ready(self, launch: Launch, child: Child, report: Callable[[str], None]) -> Readiness:
         await self.up.wait()
-        return "it says so"
+        return Readiness("it says so", load_s=0.2, first_token_s=0.1)
 
     async def watch(self, launch: Launch, child: Child) -> Fault:
         return await asyncio.shield(self.fault)

@@ -35,7 +35,8 @@ from rpc_wrapper.supervisor.events import (
 from rpc_wrapper.supervisor.launch import Launch
 from rpc_wrapper.supervisor.lifecycle import Lifecycle
 from rpc_wrapper.supervisor.restart import RestartPolicy
-from rpc_wrapper.supervisor.status import Diagnosis, Exit, Fault, FaultKind, State
+from rpc_wrapper.supervisor.status import Diagnosis, Exit, Fault, FaultKind, Recovery, State
+from rpc_wrapper.supervisor.stopwatch import Stopwatch
 
 LAUNCH = Launch(("engine",), {})
 FAULT = FaultFound(Fault(FaultKind.SILENCE, "silence"))
@@ -64,6 +65,8 @@ class World:
         self.has_child = False
         self.sigterms = 0
         self.is_stopping = False
+        self.stopwatch = Stopwatch()
+        self.left_ready_at: float | None = None  # since when a recovery is under way
 
     def possible(self) -> list[Event]:
         """Return every event that could come next."""
@@ -74,7 +77,9 @@ class World:
 
     def feed(self, event: Event) -> None:
         self._happen(event)
+        before = self.life.state
         actions = self.life.handle(event, self.now)
+        self._check_recovery(before, self.stopwatch.note(event, before, self.life.state, self.now))
         self.work = {work for work in self.work if self.life.state in OWNERS[work]}
         for action in actions:
             self._obey(action)
@@ -116,6 +121,21 @@ class World:
             case SetTimer(timer, delay_s):
                 assert delay_s >= 0
                 self.work.add(timer)
+
+    def _check_recovery(self, before: State, recovery: Recovery | None) -> None:
+        """Every readiness lost and found again is timed, whatever was in between; nothing else is."""
+        after = self.life.state
+        if before is State.READY and after is not State.READY:
+            self.left_ready_at = self.now
+        if self.is_stopping or after.is_final:
+            self.left_ready_at = None
+        is_over = after is State.READY and before is not State.READY and self.left_ready_at is not None
+        assert (recovery is not None) == is_over
+        if recovery is not None and self.left_ready_at is not None:
+            assert recovery.total_s == self.now - self.left_ready_at
+            assert 0 <= recovery.fence_s + recovery.wait_s <= recovery.total_s + 1e-9
+            assert recovery.attempts >= 1
+            self.left_ready_at = None
 
     def _check(self) -> None:
         state = self.life.state

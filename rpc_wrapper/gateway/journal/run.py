@@ -22,8 +22,6 @@ from rpc_wrapper.gateway.journal.vigil import Vigil
 from rpc_wrapper.gateway.upstream import Target, Upstream
 
 KEEPALIVE = sse.comment("waiting for the engine")
-FIRST_PAUSE_S = 0.05
-LAST_PAUSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +78,7 @@ class Run:
         if not self._entry.losses:
             return replace(answer, chunks=_once(body))
         self._means.journal.resumed_total += 1
+        self._request.visit.resumed = self._entry.losses
         count = (b"x-resumed", str(self._entry.losses).encode())
         return EngineAnswer(answer.status, [*answer.headers, count], _once(body))
 
@@ -156,6 +155,7 @@ class Run:
         begun = await self._news(feed, answer)
         self._entry.resumed += 1
         self._means.journal.resumed_total += 1
+        self._request.visit.resumed = self._entry.resumed
         self._lost_at = None
         return self._relay(feed, answer, begun)
 
@@ -222,19 +222,11 @@ class Run:
             raise self._ended(str(error)) from error
 
     async def _next_engine(self, give_up_at: float) -> None:
-        """Wait for a target other than the lost one, or for some moments in which that one was not given up.
-
-        The end of a process is noticed a little after its connections have closed, so the next question would reach
-        nobody. An engine that is still there after that lives, and only a connection was cut.
-        """
+        """Wait for an engine that is ready; it may be the lost one, if it was a connection only that was cut."""
         clock = asyncio.get_running_loop().time
-        pause_s = FIRST_PAUSE_S
-        while True:
-            target = await self._means.upstream.ensure_ready(max(0.0, give_up_at - clock()))
-            if target != self._target or pause_s > LAST_PAUSE_S:
-                return
-            await asyncio.sleep(pause_s)
-            pause_s *= 2
+        if self._target is not None:
+            await self._means.upstream.lost(self._target)
+        await self._means.upstream.ensure_ready(max(0.0, give_up_at - clock()))
 
     def _ended(self, reason: str) -> Ended:
         self._means.journal.ended_total += 1

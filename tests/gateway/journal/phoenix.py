@@ -79,6 +79,11 @@ class Phoenix:
     def note_token(self) -> None:
         pass
 
+    async def lost(self, target: Target) -> None:
+        """Wait for the end of an engine that dies with the connection it cut; one that lives on is given a moment."""
+        assert self.process is not None
+        await asyncio.wait([asyncio.ensure_future(self.process.wait())], timeout=1.0)
+
     async def restart(self, reason: str) -> None:
         pass
 

@@ -27,6 +27,14 @@ BODIES: dict[Dialect, dict[str, Any]] = {
     Dialect.MESSAGES: {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 30},
     Dialect.RESPONSES: {"input": "hi", "max_output_tokens": 30},
 }
+SHORT = {
+    Dialect.NATIVE: "n_predict",
+    Dialect.TEXT: "max_tokens",
+    Dialect.CHAT: "max_tokens",
+    Dialect.MESSAGES: "max_tokens",
+    Dialect.RESPONSES: "max_output_tokens",
+}
+N_CUTS = 7
 DIE_AT_ONCE: list[str] = ["--die-after-tokens", "0"]
 DIE_SOON = ["--die-after-tokens", "6"]
 DIE_LATE = ["--die-after-tokens", "14"]
@@ -68,6 +76,20 @@ async def test_a_stream_goes_on_where_it_was_cut(dialect, dying):
     if dying is not DIE_AT_ONCE:
         assert response.content.count(b": resumed 1\n\n") == 1
         assert b'"resumed":1' in response.content
+
+
+@pytest.mark.parametrize("dialect", list(PATHS))
+async def test_a_stream_that_is_cut_behind_every_event_is_whole_all_the_same(dialect):
+    body = body_of(dialect, **{SHORT[dialect]: N_CUTS})
+    n_events = sum(1 for _ in engine.stream(dialect, {**body, "return_progress": True}, "x"))  # as we ask for it
+    lives = [["--die-after-tokens", str(count)] for count in range(n_events)]
+    async with rising(*lives, [], config=replace(RESUME, replay_tokens=1000, attempts=6)) as serving:
+        response = await serving.client.post(PATHS[dialect], json=body)
+        assert len(serving.journal) == 0
+        n_lives = serving.phoenix.n_started
+    assert text_of(dialect, response.content) == expected(dialect, **{SHORT[dialect]: N_CUTS})
+    assert n_lives == n_events + 1
+    assert b'"resumed":' in response.content
 
 
 async def test_what_has_shown_all_its_ids_is_prefilled():

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from .shapes import Shape
+from rpc_wrapper.synthetic.shapes import Shape
 
 
 class Fill(Enum):

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter, TokenType
 
-from .shapes import Shape
-from .tensors import tensors
-from .weights import QUANTS, Bytes, pattern, tensor_bytes, tensor_data, tensor_type
+from rpc_wrapper.synthetic.shapes import Shape
+from rpc_wrapper.synthetic.tensors import tensors
+from rpc_wrapper.synthetic.weights import QUANTS, Bytes, pattern, tensor_bytes, tensor_data, tensor_type
 
 CHAT_TEMPLATE = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}assistant:"
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 
-from .tensors import Fill, TensorSpec
+from rpc_wrapper.synthetic.tensors import Fill, TensorSpec
 
 Bytes = npt.NDArray[np.uint8]
 SPREAD = 0.02

@@ -1,7 +1,8 @@
 """The known shapes: sizes of real models, and tiny ones for each kind of architecture."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,14 @@ SHAPES: dict[str, Shape] = {
         feed_forward=8192, heads=24, kv_heads=8, tied=True, rope_base=500000.0, rope_factors=True,
         about="Llama 3.2 3B: tensors larger than 10 MiB, which workers cache",
     ),
+    "llama-2-7b": Shape(
+        *("llama", 32, 4096, 32000, 4096),
+        feed_forward=11008, heads=32, kv_heads=32, about="Llama 2 7B: every head has keys and values of its own",
+    ),
+    "vicuna-13b": Shape(
+        *("llama", 40, 5120, 32000, 4096),
+        feed_forward=13824, heads=40, kv_heads=40, about="Vicuna 13B v1.5: the sizes of Llama 2 13B",
+    ),
     "demo-like": Shape(
         *("llama", 8, 192, 1024),
         feed_forward=512, heads=6, kv_heads=2, about="the sizes of models/demo.gguf",
@@ -94,3 +103,17 @@ SHAPES: dict[str, Shape] = {
         feed_forward=1024, heads=8, kv_heads=2, about="an output matrix larger than all blocks together",
     ),
 }  # fmt: skip
+
+SMALLEST_VOCAB = 512
+"""Bytes, letters and the special pieces alone need so many."""
+
+
+def resize(shape: Shape, layers: int | None, vocab: int | None) -> Shape:
+    """Return the shape with other counts; per-block lists are repeated to the new length."""
+    blocks = layers or shape.blocks
+    changed: dict[str, Any] = {
+        name: [value[i % len(value)] for i in range(blocks)]
+        for name in ("feed_forward", "heads", "kv_heads")
+        if not isinstance(value := getattr(shape, name), int)
+    }
+    return replace(shape, blocks=blocks, vocab=vocab or shape.vocab, **changed)

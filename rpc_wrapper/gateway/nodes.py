@@ -1,0 +1,57 @@
+"""Ask every machine of the cluster how it is: its agent over HTTP, this one itself."""
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rpc_wrapper.devices import Endpoint
+from rpc_wrapper.gateway.backends import BackendReport, Scout
+from rpc_wrapper.gateway.node import SERVER, Node, NodeState, cpu_percent, judge, usage_of
+from rpc_wrapper.usage import Usage, usage
+
+FRESH_S = 0.05  # who asks again sooner gets the same answer
+
+
+class Nodes:
+    """What was last seen of the machines; nothing is asked unless somebody looks."""
+
+    def __init__(self, scout: Scout) -> None:
+        self._scout = scout
+        self._asking = asyncio.Lock()
+        self._at = float("-inf")
+        self._usages: dict[str, Usage | None] = {}
+        self._nodes: tuple[Node, ...] = ()
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return a row per machine, the server's first; none before somebody has looked."""
+        return [node.to_json() for node in self._nodes]
+
+    async def observe(self, reports: Sequence[BackendReport], linked: frozenset[Endpoint], pid: int | None) -> None:
+        """Look at this machine, where llama-server is `pid`, and at every backend; once for all who ask together."""
+        async with self._asking:
+            now = time.monotonic()
+            if now - self._at < FRESH_S:
+                return
+            elapsed_s, self._at = now - self._at, now
+            server = self._node(SERVER, (NodeState.UP, ""), usage(os.getpid(), pid), elapsed_s)
+            backends = await asyncio.gather(*(self._backend(report, linked, elapsed_s) for report in reports))
+            self._nodes = (server, *backends)
+            self._usages = {node.name: node.usage for node in self._nodes}
+
+    async def _backend(self, report: BackendReport, linked: frozenset[Endpoint], elapsed_s: float) -> Node:
+        agent = await self._scout.ask_agent(report.listed, report.endpoint)
+        state = judge(report, agent, is_linked=report.endpoint in linked)
+        restarts = agent.restarts if agent else None
+        return self._node(str(report.endpoint), state, usage_of(agent), elapsed_s, restarts)
+
+    def _node(
+        self,
+        name: str,
+        state: tuple[NodeState, str],
+        used: Usage | None,
+        elapsed_s: float,
+        restarts: int | None = None,
+    ) -> Node:
+        return Node(name, *state, used, cpu_percent(self._usages.get(name), used, elapsed_s), restarts)
