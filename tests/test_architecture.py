@@ -68,6 +68,7 @@ PURE = [
     "bench/stream.py",
     "bench/workload.py",
     "engine/args.py",
+    "engine/batch.py",
     "engine/benchmark.py",
     "engine/failure.py",
     "engine/loadlog.py",

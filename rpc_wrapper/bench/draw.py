@@ -27,14 +27,17 @@ WIDTH, HEIGHT = 6.4, 3.2  # inches
 BARS_WIDTH = 0.8  # of the room of a group
 
 
-def check(file_format: str) -> None:
-    """Raise ConfigError unless charts of this format can be drawn; to be asked before anything is measured."""
+def check(file_format: str, otherwise: str) -> None:
+    """Raise ConfigError unless charts of this format can be drawn; to be asked before anything is measured.
+
+    ``otherwise`` tells people how to do without.
+    """
     if file_format not in FORMATS:
         raise ConfigError(f"--charts {file_format!r} is no format of charts: use {' or '.join(FORMATS)}")
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise ConfigError("charts need matplotlib: pip install 'rpc-wrapper[charts]', or leave --charts out") from None
+        raise ConfigError(f"charts need matplotlib: pip install 'rpc-wrapper[charts]', or {otherwise}") from None
 
 
 def draw(charts: Sequence[Chart], path: Path) -> None:

@@ -73,7 +73,7 @@ def bench(
 ) -> None:
     """Measure tokens per second, latencies, load, memory and traffic of llama-server or OpenAI endpoints."""
     if charts:
-        draw.check(charts.suffix.removeprefix("."))
+        draw.check(charts.suffix.removeprefix("."), "leave --charts out")
     targets, recipes = tuple(map(parse_target, target or ())), tuple(map(parse_cluster, cluster or ()))
     subjects = Subjects(targets, recipes, starts, losses)
     workloads = [

@@ -19,7 +19,7 @@ from rpc_wrapper.cli.serving import Service, Stop, run_loop, run_services
 from rpc_wrapper.config import Settings
 from rpc_wrapper.devices import LOCAL, Endpoint
 from rpc_wrapper.engine import machine
-from rpc_wrapper.errors import RPCWrapperError
+from rpc_wrapper.errors import NotReady, RPCWrapperError
 from rpc_wrapper.gateway.start import start_of
 
 DEMO_MEM_MIB = 2048
@@ -102,7 +102,10 @@ async def _answer_once(server: Service, url: str, prompt: str, stop: Stop) -> bo
 
 async def _reveal(server: Service, file: Path) -> None:
     """Write where llama-server itself answers, and its key, for benchmarks that compare the gateway with it."""
-    start = start_of(await server.runner.ensure_ready(ANSWER_TIMEOUT_S))
+    try:
+        start = start_of(await server.runner.ensure_ready(ANSWER_TIMEOUT_S))
+    except NotReady:  # the services themselves say why
+        return
     await asyncio.to_thread(_write_private, file, json.dumps({"base_url": start.base_url, "api_key": start.api_key}))
 
 

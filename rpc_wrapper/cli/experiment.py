@@ -49,7 +49,7 @@ def experiment(
         _list(file, quick)
         return
     if charts != "none":
-        draw.check(charts)
+        draw.check(charts, "give --charts none")
     path = files.find_experiment(file)
     what = files.read_experiment(path, quick=quick)
     extra = [report.parse_chart(text) for text in chart or ()]

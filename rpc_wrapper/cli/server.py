@@ -15,6 +15,7 @@ from rpc_wrapper.cli.serving import Service
 from rpc_wrapper.config import Settings
 from rpc_wrapper.devices import LOCAL, MIB, Device, format_endpoints
 from rpc_wrapper.engine import args, binaries, machine
+from rpc_wrapper.engine.batch import evenly_batched
 from rpc_wrapper.engine.local import local_devices
 from rpc_wrapper.errors import ConfigError
 from rpc_wrapper.gateway.app import GatewayConfig, create_app
@@ -50,6 +51,7 @@ def server_service(settings: Settings, environ: Mapping[str, str], extra: tuple[
     args.check_environ(environ)
     profile = read_profile(settings.model)
     options = args.with_memory_flags(server_options(settings, profile, extra), args.read_memory_flags(extra, environ))
+    options = evenly_batched(options)
     warn_about_context(options.ctx_size, options.n_parallel)
     config = cluster_config(settings, profile, options, environ)
     http = httpx.AsyncClient(trust_env=False, verify=config.links.tls or True)
@@ -79,6 +81,7 @@ def server_service(settings: Settings, environ: Mapping[str, str], extra: tuple[
     token = settings.agent_token.get_secret_value() if settings.agent_token else None
     workers = Workers(AgentAccess(http, config.links.tls is not None, token), lambda: effects.reports)
     app = create_app(gateway, cluster, lifespan, resuming, workers)
+    cluster.attach("traffic", app.state.gateway.traffic)
 
     async def drain() -> None:
         if not await app.state.gateway.drain(settings.drain_s):

@@ -15,7 +15,7 @@ class Failure(StrEnum):
     ILLEGAL_INSTRUCTION = "illegal_instruction"
     PORT_TAKEN = "port_taken"
     BACKEND_LOST = "backend_lost"
-    KILLED = "killed"
+    KILLED = "killed_from_outside"
     UNKNOWN = "unknown"
 
     @property
@@ -41,7 +41,7 @@ _ADVICE = {
     "does), or pass `-- --no-repack` if the CPU advertises AMX without allowing it.",
     Failure.PORT_TAKEN: "Free the port or choose another; `rpc-wrapper doctor` says who has it.",
     Failure.BACKEND_LOST: "Look at the log of the backend that vanished; it is restarted with the next plan.",
-    Failure.KILLED: "Something sent it SIGKILL, and the kernel reports no lack of memory: look for who did it.",
+    Failure.KILLED: "The kernel reports no lack of memory: look for who or what sent the signal.",
     Failure.UNKNOWN: "Read its last lines, and run `rpc-wrapper doctor`.",
 }
 

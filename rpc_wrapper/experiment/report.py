@@ -185,7 +185,13 @@ def chart_of(spec: ChartSpec, rows: Sequence[Row]) -> Chart:
         ]
     unit = FORMS[spec.figure][0]
     title = spec.title or f"{unit} over {spec.over}"
-    return Chart(title, unit, tuple(positions), {name: tuple(points) for name, points in series.items()}, spec.over)
+    return Chart(
+        title,
+        unit,
+        tuple(positions),
+        {name: tuple(points) for name, points in series.items()},
+        "" if spec.over == "name" else spec.over,
+    )
 
 
 def _holds(cell: Cell, where: dict[str, Any]) -> bool:

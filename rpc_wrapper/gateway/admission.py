@@ -134,6 +134,7 @@ class Doors:
 
     def __init__(self, gates: Collection[Gate]) -> None:
         self._gates = gates
+        self._is_ending = False
 
     @property
     def are_closed(self) -> bool:
@@ -146,12 +147,15 @@ class Doors:
             gate.drain()
 
     def open(self) -> None:
-        """Take requests again."""
+        """Take requests again; raise NotReady when the process is about to end."""
+        if self._is_ending:
+            raise NotReady("The server is shutting down and stays closed: start it again.", DRAIN_RETRY_S)
         for gate in self._gates:
             gate.admit()
 
     async def drain(self, timeout_s: float) -> bool:
-        """Close, and wait for those inside; tell whether all of them finished in ``timeout_s``."""
+        """Close for good, and wait for those inside; tell whether all of them finished in ``timeout_s``."""
+        self._is_ending = True
         self.close()
         try:
             async with asyncio.timeout(timeout_s):

@@ -56,14 +56,15 @@ class Front:
 
     def _visit(self, scope: Scope) -> Visit:
         path, endpoint = scope["path"], ENDPOINTS.get(scope["path"])
+        is_work = endpoint is not None and endpoint.kind is Kind.INFERENCE
         return Visit(
             request_id=accepted_request_id(scope["headers"]) or uuid4().hex,
             method=scope["method"],
             path=path,
             endpoint=path if endpoint is not None or path in self._own_paths else "other",
             began_at=time.monotonic(),
-            is_work=endpoint is not None and endpoint.kind is Kind.INFERENCE,
-            generates=endpoint is not None and endpoint.generates,
+            is_work=is_work,
+            is_passed_on=is_work,
         )
 
 

@@ -18,6 +18,7 @@ from rpc_wrapper.engine.oom import read_oom_kills
 from rpc_wrapper.errors import ConfigError, PlanError, ProcessError, RPCWrapperError
 from rpc_wrapper.gateway.backends import BackendReport, Scout
 from rpc_wrapper.gateway.links import Links
+from rpc_wrapper.gateway.load_watch import LoadLimits
 from rpc_wrapper.gateway.loading import Loading
 from rpc_wrapper.gateway.muster import Muster
 from rpc_wrapper.gateway.news import News
@@ -144,7 +145,8 @@ class LlamaServer:
     async def await_ready(self, launch: Launch, child: Child, report: Report) -> Readiness:
         """Wait for the load, prove the plan from the load log, and see a token come out."""
         start, began = start_of(launch), time.monotonic()
-        loading = Loading(start, self.links, self._config.profile.file_bytes, self._config.load_silence_s)
+        limits = LoadLimits(self._config.load_silence_s, self._config.links.deadlines.first_graph_s)
+        loading = Loading(start, self.links, self._config.profile.file_bytes, limits)
         self.loading = loading
         try:
             await self._unless(start.loaded.wait(), loading.until_silent(report), self._watches.while_starting(start))

@@ -6,22 +6,23 @@ from collections import Counter
 
 from rpc_wrapper.engine.loadlog import Phase
 from rpc_wrapper.gateway.links import Links
-from rpc_wrapper.gateway.load_watch import LoadSigns, LoadWatch
+from rpc_wrapper.gateway.load_watch import LoadLimits, LoadSigns, LoadWatch
 from rpc_wrapper.gateway.start import Start
 from rpc_wrapper.supervisor import Fault
 from rpc_wrapper.supervisor.effects import Report
 
 LOOK_S = 0.5
+LOAD_PHASES = frozenset({Phase.STARTING, Phase.READING, Phase.LOADING})
 
 
 class Loading:
-    """One start on its way; a load that stands still for longer than ``floor_s`` and its work allows is a fault."""
+    """One start on its way; one that stands still for longer than ``limits`` and its work allow is a fault."""
 
-    def __init__(self, start: Start, links: Links, file_bytes: int, floor_s: float) -> None:
+    def __init__(self, start: Start, links: Links, file_bytes: int, limits: LoadLimits) -> None:
         self._start = start
         self._links = links
         self._held_before = self._held()
-        self._watch = LoadWatch(expected_bytes(start), file_bytes, floor_s, time.monotonic())
+        self._watch = LoadWatch(expected_bytes(start), file_bytes, limits, time.monotonic())
 
     async def until_silent(self, report: Report) -> Fault:
         """Report how far it is, until it stands still for too long."""
@@ -31,21 +32,21 @@ class Loading:
             fault = self._watch.fault(now)
             if fault is not None:
                 return fault
-            report(self._progress(now))
+            report(self._progress())
             await asyncio.sleep(LOOK_S)
 
     def to_json(self) -> dict[str, float | None]:
         """Return how far it is: weights the backends hold and are to hold, and the seconds left at the speed so far."""
-        left_s = self._watch.left_s(time.monotonic())
+        left_s = self._watch.left_s()
         return {
             "done_bytes": self._watch.loaded_bytes,
             "total_bytes": self._watch.total_bytes,
             "left_s": None if left_s is None else round(left_s, 1),
         }
 
-    def _progress(self, now: float) -> str:
+    def _progress(self) -> str:
         phase = self._start.log.phase
-        details = self._watch.describe(now) if phase is Phase.LOADING else ""
+        details = self._watch.describe() if phase is Phase.LOADING else ""
         return f"{phase.value}: {details}" if details else phase.value
 
     def _signs(self) -> LoadSigns:
@@ -54,7 +55,7 @@ class Loading:
             for endpoint, (_, meter) in self._links.snapshots().items()
         }
         held = {name: size - self._held_before.get(name, 0) for name, size in self._held().items()}
-        return LoadSigns(moved, held, self._start.log.n_lines)
+        return LoadSigns(moved, held, self._start.log.n_lines, self._start.log.phase not in LOAD_PHASES)
 
     def _held(self) -> dict[str, int]:
         """Return the weights each link has seen; links outlive starts, so they count those of earlier ones too."""

@@ -31,6 +31,10 @@ class Membership:
             excuses = [report.excuse for report in reports if not report.is_usable]
             if excuses:
                 raise ConfigError(f"{backend} is not added: {'; '.join(excuses)}")
+            known = {str(report.endpoint): report.listed for report in muster.reports}
+            twins = [known[str(report.endpoint)] for report in reports if str(report.endpoint) in known]
+            if twins:
+                raise ConfigError(f"{backend} is not added: it is the same backend as {twins[0]}")
             number_devices([*(each for each in muster.reports if each.may_be_used), *reports], [])
             muster.follow(roster)
             self._removed.discard(str(backend))

@@ -37,8 +37,8 @@ class Quarantine:
         if known is not None:
             self._confined[backend] = replace(known, answered=0)
             return False
-        strikes, failed_at = self._strikes.get(backend, (0, now))
-        strikes = 1 if now - failed_at > FORGIVEN_AFTER_S else strikes + 1
+        self._strikes = {each: it for each, it in self._strikes.items() if now - it[1] <= FORGIVEN_AFTER_S}
+        strikes = self._strikes.get(backend, (0, now))[0] + 1
         self._strikes[backend] = strikes, now
         needed = self._probes << min(strikes - 1, MOST_DOUBLINGS)
         self._confined[backend] = Confinement(reason, needed, strikes=strikes)

@@ -44,6 +44,11 @@ class Loads:
         self._cpu: dict[str, list[float]] = {}
         self._memory: dict[str, list[float]] = {}
 
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing was added yet."""
+        return not self._memory
+
     def add(self, nodes: list[dict[str, Any]]) -> None:
         """Add one look at the nodes, the serving one first; what a node did not say is not counted."""
         for number, node in enumerate(nodes):
@@ -123,13 +128,15 @@ class TextStream:
         except RPCWrapperError as error:
             yield _failed(request.visit, str(error))
             return
+        if loads.is_empty:  # it was over before anybody had looked
+            loads.add(await observed(self._upstream))
         yield encode("", {**_times(request.visit), **loads.to_json(), **_more(request.visit)})
         yield DONE
 
 
 def parameters(query: bytes) -> tuple[str, int]:
     """Return the prompt and how many tokens to generate at most; raise Refusal (400)."""
-    given = parse_qs(query.decode("latin-1"), keep_blank_values=True, encoding="utf-8")
+    given = parse_qs(query.decode(errors="replace"), keep_blank_values=True)  # curl sends UTF-8 as it is typed
     if "prompt" not in given:
         raise Refusal(_invalid("There is no prompt: ask for /stream?prompt=TEXT&max_tokens=N."))
     text = given.get("max_tokens", [str(DEFAULT_TOKENS)])[-1]

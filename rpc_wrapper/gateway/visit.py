@@ -15,7 +15,7 @@ from rpc_wrapper.gateway import headers
 # second quote would be escaped, so these bytes are always the key.
 _TIMINGS = b'"timings":'
 _USAGE = b'"usage":'
-_LONGEST = 2048  # of either object
+_LONGEST = 640  # of either object: what is kept of a piece, should it end in the middle of one
 _DONE = b"data: [DONE]"
 _ERRORS = (b'data: {"error"', b"event: error\n")
 
@@ -55,7 +55,7 @@ class Visit:
     endpoint: str = "other"
     began_at: float = 0.0
     is_work: bool = False  # it takes a slot of the engine
-    generates: bool = False
+    is_passed_on: bool = False  # its answer is the engine's own
     status: int | None = None
     is_stream: bool = False
     is_finished: bool = False
@@ -71,6 +71,7 @@ class Visit:
     total_delay_s: float = 0.0
     on_tokens: Callable[[int, float | None], None] = field(default=lambda n_events, gap_s: None, repr=False)
     _last_token_at: float | None = None
+    _tail: bytes = field(default=b"", repr=False)
 
     def sent(self, message: Mapping[str, Any], now: float) -> None:
         """Take note of an ASGI message on its way to the client."""
@@ -78,7 +79,7 @@ class Visit:
             self.status = message["status"]
             self.is_stream = headers.is_event_stream(message.get("headers", []))
         elif message["type"] == "http.response.body":
-            if self.generates and self.status == 200 and message.get("body"):
+            if self.is_passed_on and self.status == 200 and message.get("body"):
                 self._read(message["body"], now)
             if not message.get("more_body", False):
                 self.is_finished, self.ended_at = True, now
@@ -92,7 +93,9 @@ class Visit:
         self.on_tokens(n_events, gap_s)
 
     def _read(self, body: bytes, now: float) -> None:
-        found = tokens_in(body)
+        read = self._tail + body
+        self._tail = read[-_LONGEST:]
+        found = tokens_in(read)
         if found is not None:
             self.tokens = Tokens(found.prompt or self.tokens.prompt, found.generated or self.tokens.generated)
         if not self.is_stream:

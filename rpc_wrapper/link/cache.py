@@ -105,17 +105,20 @@ class _Entry:
 
 
 def _entries(folder: Path) -> list[_Entry]:
-    """Return a cache's files, the newest first."""
-    directory = folder / "rpc"
-    if not directory.is_dir():
-        return []
+    """Return a cache's files, the newest first; a neighbour that tidies up may take some away at any time."""
     found = []
-    for path in directory.iterdir():
-        if _NAME.fullmatch(path.name) and path.is_file():
-            stat = path.stat()
-            # relatime lets the access time lag behind; it is never behind the writing by more than that
-            found.append(_Entry(path, stat.st_size, stat.st_mtime, max(stat.st_atime, stat.st_mtime)))
+    with suppress(FileNotFoundError):
+        for path in (folder / "rpc").iterdir():
+            with suppress(FileNotFoundError):
+                if _NAME.fullmatch(path.name) and path.is_file():
+                    found.append(_entry(path))
     return sorted(found, key=lambda entry: entry.modified_at, reverse=True)
+
+
+def _entry(path: Path) -> _Entry:
+    stat = path.stat()
+    # relatime lets the access time lag behind; it is never behind the writing by more than that
+    return _Entry(path, stat.st_size, stat.st_mtime, max(stat.st_atime, stat.st_mtime))
 
 
 def _damaged(doubtful: Sequence[_Entry]) -> Iterable[_Entry]:
@@ -123,8 +126,15 @@ def _damaged(doubtful: Sequence[_Entry]) -> Iterable[_Entry]:
     hashed_bytes = 0
     for place, entry in enumerate(doubtful):
         hashed_bytes += entry.size_bytes
-        if (place > 0 and hashed_bytes > HASHED_BYTES) or hash_of(entry.path) != entry.path.name:
+        if (place > 0 and hashed_bytes > HASHED_BYTES) or not _is_whole(entry.path):
             yield entry
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return hash_of(path) == path.name
+    except FileNotFoundError:  # a neighbour has made room meanwhile
+        return False
 
 
 def _beyond(quota_bytes: int, entries: Sequence[_Entry]) -> list[_Entry]:

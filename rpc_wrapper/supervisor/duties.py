@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import signal
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -91,6 +92,8 @@ class Duties:
             diagnosis = self._effects.classify(lines, returncode)
         except Exception as error:
             diagnosis = Diagnosis(advice=self._bug("classifying an exit", error))
+        if child.was_killed and returncode == -signal.SIGKILL:  # by us: there is nothing to find out
+            diagnosis = Diagnosis()
         return Exited(Exit(returncode, diagnosis, tuple(redact(line) for line in lines)))
 
     async def fire(self, timer: Work, delay_s: float) -> Event:

@@ -72,6 +72,7 @@ class Child:
         self._pump = pump
         self._pipe = pipe
         self._is_settled = False
+        self.was_killed = False  # by us
 
     def terminate(self) -> None:
         """Send SIGTERM to the process alone, if it still runs."""
@@ -81,6 +82,7 @@ class Child:
     def kill_group(self) -> None:
         """Send SIGKILL to everything in the child's process group, the child included."""
         if not self._is_settled:
+            self.was_killed = True
             _kill_group(self.pid)
 
     async def wait(self) -> int:

@@ -104,7 +104,7 @@ async def test_a_worker_in_use_is_judged_by_its_user():
 @pytest.mark.parametrize(
     ("kills", "failure", "advice"),
     [
-        (OomKills(0, 512 * MIB), "killed", "Something sent it SIGKILL"),
+        (OomKills(0, 512 * MIB), "killed_from_outside", "The kernel reports no lack of memory"),
         (
             OomKills(1, 512 * MIB),
             "out_of_memory",

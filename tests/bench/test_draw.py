@@ -32,10 +32,10 @@ def test_nothing_measured_draws_nothing(tmp_path):
 
 def test_an_unknown_format_is_refused():
     with pytest.raises(ConfigError, match="svg or png"):
-        check("gif")
+        check("gif", "leave it")
 
 
 def test_a_missing_matplotlib_is_one_sentence_that_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ConfigError, match=r"pip install 'rpc-wrapper\[charts\]'"):
-        check("svg")
+    with pytest.raises(ConfigError, match=r"pip install 'rpc-wrapper\[charts\]', or leave it"):
+        check("svg", "leave it")

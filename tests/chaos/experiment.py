@@ -20,7 +20,7 @@ ANSWERS_PER_FAULT = 5
 RECOVERY_S = 120.0  # a cluster that takes longer has not healed
 QUIET_S = 10.0
 CHECK_S = 0.1
-SETTLED_S = 2.5  # an engine that stayed ready so long after a fault will not be fenced for it any more
+SETTLED_S = 1.5  # an engine that stayed ready so long after a fault will not be fenced for it any more
 
 
 @dataclass(frozen=True, slots=True)

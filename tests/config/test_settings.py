@@ -57,6 +57,10 @@ def test_every_setting_is_described_in_one_sentence():
         ({"APP_PORT": "5", "APP_AGENT_PORT": "5"}, "both 5"),
         ({"APP_LINK_OVERRIDES": "a:1+mbit=0"}, "mbit=0 is no bandwidth"),
         ({"APP_LINK": "direct", "APP_LINK_OVERRIDES": "a:1+mbit=9"}, "APP_LINK_OVERRIDES need APP_LINK=relay"),
+        (
+            {"APP_TOKEN_DELAY_MIN_S": "0.2", "APP_TOKEN_DELAY_MAX_S": "0.1"},
+            "0.2 is more than APP_TOKEN_DELAY_MAX_S=0.1",
+        ),
         ({"APP_BOUNDARIES": "0-7,8-21"}, "needs APP_STRATEGY=custom, not memory"),
         ({"APP_STRATEGY": "custom"}, "needs APP_BOUNDARIES"),
         ({"APP_FLASH_ATTN": "off", "APP_CACHE_TYPE_V": "q8_0"}, "APP_CACHE_TYPE_V=q8_0 needs flash attention"),

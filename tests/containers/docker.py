@@ -111,6 +111,17 @@ def run_to_end(image: str, *command: str, options: Sequence[str] = (), **environ
         return container.wait_end(), container.logs()
 
 
+@contextmanager
+def network() -> Iterator[str]:
+    """Make a network of its own, and remove it."""
+    name = f"rpcw-test-{uuid.uuid4().hex[:8]}"
+    docker("network", "create", name)
+    try:
+        yield name
+    finally:
+        docker("network", "rm", name)
+
+
 class Project:
     """A compose project over docker-compose.dist.yml with a name and a port of its own."""
 

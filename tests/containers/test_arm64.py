@@ -5,12 +5,12 @@ Needs a base image for arm64, and qemu registered for its programs.
 
 import os
 import subprocess
-from collections.abc import Iterator
+from contextlib import ExitStack
 
 import httpx
 import pytest
 
-from tests.containers.docker import ROOT, Container, docker, running, wait_for
+from tests.containers.docker import ROOT, Container, network, running, wait_for
 
 pytestmark = [
     pytest.mark.containers,
@@ -30,14 +30,6 @@ def arm64_image() -> str:
     return IMAGE
 
 
-@pytest.fixture
-def network() -> Iterator[str]:
-    name = f"rpcw-arm64-{os.getpid()}"
-    docker("network", "create", name)
-    yield name
-    docker("network", "rm", name)
-
-
 def is_ready(server: Container) -> bool:
     assert server.state()["Status"] == "running", server.logs()
     try:
@@ -46,13 +38,13 @@ def is_ready(server: Container) -> bool:
         return False
 
 
-def test_a_server_answers_over_a_backend(arm64_image: str, network: str) -> None:
-    emulated = (f"--platform={PLATFORM}", f"--network={network}")
+def test_a_server_answers_over_a_backend(arm64_image: str) -> None:
     served = {"APP_MODE": "server", "APP_MODEL": "/app/models/demo.gguf", "APP_RPC_BACKENDS": "lender:50052"}
-    with (
-        running(arm64_image, options=[*emulated, "--network-alias=lender"]) as backend,
-        running(arm64_image, options=emulated, APP_WAIT_S="600", **served) as server,
-    ):
+    with ExitStack() as stack:
+        emulated = (f"--platform={PLATFORM}", f"--network={stack.enter_context(network())}")
+        lender = (*emulated, "--network-alias=lender")
+        backend = stack.enter_context(running(arm64_image, options=lender))
+        server = stack.enter_context(running(arm64_image, options=emulated, APP_WAIT_S="600", **served))
         wait_for("a token", lambda: is_ready(server), DEADLINE_S)
         assert backend.exec("uname", "-m") == "aarch64"
         body = {"prompt": "Once upon a time", "n_predict": 16, "temperature": 0}

@@ -9,7 +9,7 @@ import pytest
 from rpc_wrapper.devices import MIB
 from rpc_wrapper.rpc.commands import REQUEST_HEADER, Command
 from rpc_wrapper.rpc.messages import AllocBufferReply, AllocBufferRequest, HelloRequest
-from tests.containers.docker import Container, docker, run_to_end, running, wait_for
+from tests.containers.docker import Container, docker, network, run_to_end, running, wait_for
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(2700)]
 
@@ -135,6 +135,12 @@ def test_arguments_after_the_image_reach_the_engine(image: str) -> None:
         assert argv.endswith(" --threads 1")
 
 
+def test_threads_follow_the_limit_on_processors(image: str) -> None:
+    with running(image, options=["--cpus=1"]) as container:
+        container.wait_healthy()
+        assert "--threads 1" in container.logs()
+
+
 @pytest.fixture(scope="module")
 def idle(image: str):
     with running(image, APP_MODE="none") as container:
@@ -167,6 +173,17 @@ def test_mode_none_becomes_the_program_that_follows_the_image(image: str) -> Non
     assert code == 0
     assert "Once upon a time" in said
     assert "Generation:" in said  # its last words: tokens per second
+
+
+def test_mode_nones_programs_use_the_same_backends(image: str) -> None:
+    with network() as name, running(image, options=[f"--network={name}", "--network-alias=lender"]) as backend:
+        backend.wait_healthy()
+        options = (f"--network={name}", "--env=APP_RPC_BACKENDS=lender:50052")
+        with running(image, options=options, APP_MODE="none") as tools:
+            command = 'llama-cli --rpc "$APP_RPC_BACKENDS" --n-gpu-layers 99 --model /app/models/demo.gguf'
+            said = tools.exec("sh", "-c", f"{command} --prompt 'Once upon a time' --predict 16 --single-turn --verbose")
+    assert "Generation:" in said
+    assert "RPC0[" in said  # in the engine's words, whose memory holds the blocks
 
 
 def test_mode_none_names_a_program_that_does_not_exist(image: str) -> None:

@@ -100,9 +100,9 @@ def test_an_agent_may_be_told_twice(tmp_path: Path) -> None:
 
 
 def test_every_token_waits_when_asked_to(tmp_path: Path) -> None:
-    delays = {"APP_TOKEN_DELAY_MIN_S": "0.01", "APP_TOKEN_DELAY_MAX_S": "0.02", "APP_TOKEN_DELAY_SEED": "5"}
+    delays = ("--token-delay-min-s", "0.01", "--token-delay-max-s", "0.02", "--token-delay-seed", "5")
     body = {"prompt": "Once upon a time", "n_predict": 20, "stream": True, "temperature": 0, "ignore_eos": True}
-    with demo(tmp_path, backends=1, **delays) as cluster:
+    with demo(tmp_path, *delays, backends=1) as cluster:
         slow = cluster.post("/completion", body)
         *_, times, _ = stream(cluster, "Once upon a time", 20)
     report = re.search(r": token delay: total_delay=([\d.]+) ttft=([\d.]+) ttft_with_delay=([\d.]+)\n\n$", slow.text)
@@ -131,3 +131,26 @@ def test_the_log_tells_of_every_request_and_every_change(tmp_path: Path) -> None
     assert states[:3] == ["preparing", "starting", "ready"]
     assert any(line.get("source") == "worker" and "state" not in line for line in found)
     assert "sesame-key" not in cluster.text()
+
+
+def test_the_log_follows_a_request_over_the_loss_of_a_worker(tmp_path: Path) -> None:
+    body = {"prompt": "Once upon a time", "n_predict": 400, "stream": True, "ignore_eos": True}
+    with demo(tmp_path, "--log-format", "json", "--log-level", "info") as cluster:
+        url, headers = f"{cluster.url}/completion", {"x-request-id": "lost-1"}
+        with httpx.stream("POST", url, json=body, headers=headers, timeout=DEADLINE_S, trust_env=False) as answer:
+            pieces = answer.iter_raw()
+            next(pieces)
+            cluster.children("ggml-rpc-server")[0].kill()
+            text = b"".join(pieces)
+        assert b": resumed 1" in text
+        found = lines(cluster)
+        metrics = cluster.get("/metrics").text
+    told = [line for line in found if line.get("request_id") == "lost-1"]
+    assert [line["logger"].rsplit(".", 1)[1] for line in told] == ["run", "run", "access"]
+    assert told[0]["phase"] in ("prefill", "decode")
+    assert told[0]["delivered_tokens"] <= told[1]["delivered_tokens"]
+    assert (told[2]["resumed"], told[2]["outcome"]) == (1, "ok")
+    backends = {line["backend"] for line in found if "fault" in line and "backend" in line}
+    assert len(backends) == 1
+    assert backends < set(re.findall(r'^rpcw_backend_up\{backend="([^"]+)"\}', metrics, re.MULTILINE))
+    assert re.search(r"^rpcw_resumes_total 1\.0$", metrics, re.MULTILINE)

@@ -58,6 +58,12 @@ def test_the_official_openai_client(cluster: Cluster):
     assert [len(item.embedding) for item in vectors.data] == [192, 192]
 
 
+def test_three_slots_serve_completions_and_embeddings(tmp_path: Path):
+    with demo(tmp_path, "--parallel", "3") as cluster:
+        assert cluster.complete("Once upon a time")
+        assert cluster.post("/v1/embeddings", {"input": "Once"}).json()["data"][0]["embedding"]
+
+
 def test_texts_embedded_together_are_embedded_as_alone(cluster: Cluster):
     texts = ["Once upon a time", "The little fox", "It was raining and Anna was sad", "cat"]
 

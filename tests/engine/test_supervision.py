@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.engine.cluster import DEADLINE_S, Cluster, demo, eventually
+from rpc_wrapper.engine.binaries import find_engine
+from tests.engine.cluster import DEADLINE_S, DEMO, Cluster, command, demo, eventually, free_port
 
 pytestmark = pytest.mark.engine
 
@@ -220,3 +221,68 @@ def test_a_worker_that_is_stopped_for_a_moment_stays(tmp_path: Path):
         assert stream.comments == []
         eventually(lambda: told(cluster, f"the worker of {victim} goes on"), "a note of it", 15)
         assert cluster.get("/cluster").json()["restarts"] == 0
+
+
+def test_who_is_needed_is_waited_for_and_cannot_be_removed(tmp_path: Path):
+    """Each of two backends lends too little for the whole model."""
+    with demo(tmp_path, "--mem", "32", "--ctx-size", "4096", "--rejoin-wait-s", "0.5") as cluster:
+        expected, everybody = cluster.complete("The little fox"), planned(cluster)
+        victim = sorted(everybody)[0]
+        refused = cluster.post("/cluster/backends", {"remove": victim})
+        assert refused.status_code == 409
+        assert f"{victim} is needed: the model does not fit: " in refused.json()["error"]["message"]
+        assert cluster.is_ready(), "what is refused changes nothing"
+
+        agent(victim, "/stop")
+        progress = eventually(lambda: _progress(cluster, "does not fit on who is left"), "a word about it", 20)
+        assert f"{victim} is down" in progress
+        assert "MiB short" in progress
+        assert cluster.get("/readyz").json()["missing"] == [victim]
+        agent(victim, "/start")
+        eventually(cluster.is_ready, "its return", 30)
+        assert planned(cluster) == everybody
+        assert cluster.complete("The little fox") == expected
+
+
+def _progress(cluster: Cluster, text: str) -> str | None:
+    progress = str(cluster.get("/cluster").json()["progress"])
+    return progress if text in progress else None
+
+
+def test_a_backend_that_holds_nothing_is_not_connected_to(tmp_path: Path):
+    with demo(tmp_path, "--strategy", "single_device") as cluster:
+        seen = cluster.get("/cluster").json()
+        (used,) = planned(cluster)
+        assert seen["argv"][seen["argv"].index("--rpc") + 1] == seen["links"][0]["address"]
+        assert [link["endpoint"] for link in seen["links"]] == [used]
+        idle = next(address for address in backends(cluster) if address != used)
+        signal_worker(cluster, idle, signal.SIGKILL)
+        eventually(lambda: agent(idle, "/status")["restarts"] == 1, "its restart", 20)
+        assert cluster.complete("The little fox")
+        assert cluster.get("/cluster").json()["restarts"] == 0, "its end costs nobody anything"
+
+
+def test_an_engine_that_stands_still_while_loading_is_given_up(tmp_path: Path):
+    real = find_engine()
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / real.worker.name).symlink_to(real.worker)
+    hanging = programs / real.server.name
+    hanging.write_text(f'#!/bin/sh\ncase " $* " in *" --port "*) exec sleep 1000;; esac\nexec {real.server} "$@"\n')
+    hanging.chmod(0o755)
+    port = free_port()
+    options = ("demo", "--port", str(port), "--model", str(DEMO), "--engine-dir", str(programs))
+    limits = ("--load-silence-s", "2", "--breaker-failures", "2", "--backoff-s", "0.1")
+    with command(tmp_path, port, *options, *limits) as cluster:
+        assert cluster.process.wait(DEADLINE_S) == 1
+        text = cluster.text()
+    assert "gave up after 2 attempts: silent while loading: no byte on any link and no line of the log for 2." in text
+    assert "127.0.0.1:" in text
+    assert " has 0 of 1 MiB" in text
+    assert "Traceback" not in text
+
+
+def test_the_backoff_is_checked_before_anything_starts(tmp_path: Path):
+    with command(tmp_path, free_port(), "demo", "--backoff-s", "9", "--backoff-max-s", "3") as cluster:
+        assert cluster.process.wait(DEADLINE_S) == 2
+        assert "APP_BACKOFF_S=9 is more than APP_BACKOFF_MAX_S=3: set both" in cluster.text()

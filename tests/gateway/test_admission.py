@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from rpc_wrapper.errors import NotReady, QueueFull
-from rpc_wrapper.gateway.admission import Gate, Line
+from rpc_wrapper.gateway.admission import Doors, Gate, Line
 
 
 def test_bounds_are_exact():
@@ -123,3 +123,26 @@ async def test_a_turn_given_to_a_cancelled_waiter_goes_on_to_the_next():
 async def _visit(gate: Gate) -> None:
     async with gate.place(60):
         pass
+
+
+def doors() -> Doors:
+    return Doors([Gate(Line(1, 1)), Gate(Line(1, 1))])
+
+
+def test_doors_close_and_open_together():
+    both = doors()
+    assert both.to_json() == {"status": "open", "running": 0, "waiting": 0}
+    both.close()
+    both.close()
+    assert both.are_closed
+    assert both.to_json()["status"] == "drained"
+    both.open()
+    assert not both.are_closed
+
+
+async def test_doors_that_close_for_good_stay_closed():
+    both = doors()
+    assert await both.drain(1.0)
+    with pytest.raises(NotReady, match="shutting down and stays closed"):
+        both.open()
+    assert both.are_closed

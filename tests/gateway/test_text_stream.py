@@ -58,6 +58,12 @@ async def test_texts_then_times_then_done():
     assert times["tokens"] == 12
 
 
+async def test_even_one_token_has_its_loads():
+    async with engine() as fake, serving(upstream(fake.target)) as client:
+        *_, times, _ = await stream(client, prompt="a", max_tokens=1)
+    assert set(times["mem_stats"]) == {"backend", "worker1"}
+
+
 async def test_the_default_is_256_tokens():
     async with engine() as fake, serving(upstream(fake.target)) as client:
         await stream(client, prompt="a")
@@ -119,6 +125,7 @@ async def test_a_client_that_leaves_frees_the_engine():
     [
         (b"prompt=a", ("a", 256)),
         (b"prompt=&max_tokens=1", ("", 1)),
+        ("prompt=日本".encode(), ("日本", 256)),
         (b"prompt=a+b%20c%0A%E3%81%82&max_tokens=1024", ("a b c\nあ", 1024)),
     ],
 )

@@ -1,13 +1,15 @@
 """The simulated pause before every token of a stream."""
 
 import re
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
+from rpc_wrapper.access import Headers
 from rpc_wrapper.gateway import GatewayConfig
 from rpc_wrapper.gateway.endpoints import ENDPOINTS
-from rpc_wrapper.gateway.exchange import EngineAnswer, EngineRequest
+from rpc_wrapper.gateway.exchange import EngineAnswer, EngineRequest, Exchange
 from rpc_wrapper.gateway.token_delay import DelayedExchange, TokenDelay
 from tests.gateway.serve import FakeUpstream, engine, serving
 
@@ -27,10 +29,10 @@ def request() -> EngineRequest:
     return EngineRequest(ENDPOINTS["/completion"], "POST", b"", [], b"{}", "r", 0.0)
 
 
-def inner(status=200, headers=EVENT_STREAM):
+def inner(status: int = 200, headers: Headers = EVENT_STREAM) -> Exchange:
     @asynccontextmanager
-    async def exchange(request):
-        async def chunks():
+    async def exchange(request: EngineRequest) -> AsyncIterator[EngineAnswer]:
+        async def chunks() -> AsyncIterator[bytes]:
             for piece in PIECES:
                 yield piece
 

@@ -1,26 +1,30 @@
 """What is known of a request from the bytes that went to its client."""
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from rpc_wrapper.gateway.visit import Outcome, Tokens, Visit, tokens_in
 
+Headers = Sequence[tuple[bytes, bytes]]
+
 EVENT_STREAM = [(b"content-type", b"text/event-stream")]
 TIMINGS = {"cache_n": 3, "prompt_n": 4, "prompt_ms": 1.5, "predicted_n": 9, "predicted_ms": 2.0}
 
 
-def start(status=200, headers=()):
+def start(status: int = 200, headers: Headers = ()) -> dict[str, Any]:
     return {"type": "http.response.start", "status": status, "headers": list(headers)}
 
 
-def body(data=b"", *, more=True):
+def body(data: bytes = b"", *, more: bool = True) -> dict[str, Any]:
     return {"type": "http.response.body", "body": data, "more_body": more}
 
 
-def visited(*messages, **fields) -> Visit:
+def visited(*messages: dict[str, Any], **fields: Any) -> Visit:
     """Return a visit that began at 10 s, each message a second after the one before."""
-    visit = Visit(began_at=10.0, generates=True, **fields)
+    visit = Visit(began_at=10.0, is_passed_on=True, **fields)
     for index, message in enumerate(messages):
         visit.sent(message, 11.0 + index)
     visit.ended_at = visit.ended_at or 99.0
@@ -45,6 +49,12 @@ def test_a_stream_is_timed_and_counted():
     assert visit.tokens == Tokens(prompt=7, generated=9)
     assert (visit.n_generated, visit.n_events) == (9, 4)
     assert (visit.outcome, visit.duration_s) == (Outcome.OK, 8.0)
+
+
+def test_the_engines_count_may_come_in_pieces():
+    whole = b'{"content":"x","timings":%b}' % json.dumps(TIMINGS).encode()
+    for cut in range(1, len(whole)):
+        assert visited(start(), body(whole[:cut]), body(whole[cut:])).tokens == Tokens(7, 9)
 
 
 def test_a_stream_without_its_end_counts_the_events():

@@ -1,6 +1,8 @@
 """GPUs as the driver's library tells them; where there is no driver, there are none."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pynvml
 import pytest
@@ -17,7 +19,7 @@ def _fresh():
     gpu._has_nvml.cache_clear()
 
 
-def answers(monkeypatch, **calls):
+def answers(monkeypatch: pytest.MonkeyPatch, **calls: Callable[..., Any]) -> None:
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
     for name, call in calls.items():
         monkeypatch.setattr(pynvml, f"nvmlDeviceGet{name}", call)

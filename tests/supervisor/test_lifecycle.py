@@ -254,3 +254,28 @@ def test_starting_again_forgets_the_past():
 def test_a_fault_of_a_child_that_is_not_up_changes_nothing(make: Callable[[], Playbook]) -> None:
     play = make()
     play.on(FAULT, state=play.life.state)
+
+
+def test_a_backend_that_fails_again_and_again_is_no_crash_loop_of_the_child():
+    lost = FaultFound(Fault(FaultKind.CONNECTION, "b:1 was lost", backend="b:1"))
+    play = ready()
+    for _ in range(20):
+        play.on(lost, Terminate(), SetTimer(Work.KILL, FENCE_GRACE_S), state=State.FENCING)
+        play.on(Exited(Exit(-9)), SetTimer(Work.BACKOFF, 0.25), state=State.BACKOFF).because("b:1 was lost")
+        play.on(TimerFired(Work.BACKOFF), Prepare(), state=State.PREPARING)
+        play.on(Prepared(LAUNCH), Spawn(LAUNCH), state=State.STARTING)
+        play.on(Spawned(7), AwaitReady(LAUNCH), SetTimer(Work.DEADLINE, LAUNCH.ready_deadline_s), state=State.STARTING)
+        play.on(BecameReady("up"), Watch(LAUNCH), state=State.READY)
+
+
+def test_before_the_first_readiness_every_failure_costs_an_attempt():
+    lost = Exited(Exit(134, Diagnosis("backend_lost", "b:1 was lost", backend="b:1")))
+    play = Playbook(RestartPolicy(jitter=0, breaker_failures=2))
+    play.on(StartRequested(), Prepare(), state=State.PREPARING)
+    for delay_s in (0.25, None):
+        play.on(Prepared(LAUNCH), Spawn(LAUNCH), state=State.STARTING)
+        play.on(Spawned(7), AwaitReady(LAUNCH), SetTimer(Work.DEADLINE, LAUNCH.ready_deadline_s), state=State.STARTING)
+        if delay_s is not None:
+            play.on(lost, SetTimer(Work.BACKOFF, delay_s), state=State.BACKOFF)
+            play.on(TimerFired(Work.BACKOFF), Prepare(), state=State.PREPARING)
+    play.on(lost, state=State.FAILED).because("gave up after 2 attempts")

@@ -15,6 +15,7 @@ from rpc_wrapper.supervisor import (
     Diagnosis,
     Fault,
     FaultKind,
+    FaultSeen,
     Launch,
     PermanentFailure,
     Readiness,
@@ -325,3 +326,61 @@ async def test_no_secret_is_published(launch: Launcher, caplog: pytest.LogCaptur
         await runner.run()
     assert "unrecognized arguments: --api-key ***" in " ".join(failed.value.last_lines)
     assert "sesame" not in f"{runner.snapshot().to_json()} {failed.value} {failed.value.last_lines} {caplog.text}"
+
+
+async def test_what_we_killed_ourselves_is_not_diagnosed(launch: Launcher) -> None:
+    effects = FakeEffects(launch(*UP, "--ignore-sigterm"))
+    effects.diagnosis = Diagnosis("out_of_memory", "lend more")
+    async with running(effects) as runner:
+        await runner.ensure_ready(30)
+        runner.kill()
+        end = await until(runner, lambda now: now.state is State.STOPPED)
+        assert end.last_exit is not None
+        assert str(end.last_exit) == "killed by SIGKILL"
+
+
+async def test_a_recovery_is_timed_in_the_history(launch: Launcher) -> None:
+    async with running(FakeEffects(launch(*UP))) as runner:
+        await runner.ensure_ready(30)
+        runner.note("somebody was seen to limp")
+        runner.report_fault(SILENCE)
+        end = await until(runner, lambda now: now.restarts == 1 and now.state is State.READY)
+    noted, fault, back = (
+        next(entry for entry in end.history if found(entry))
+        for found in (
+            lambda entry: entry.kind == "note",
+            lambda entry: entry.fault,
+            lambda entry: entry.recovery,
+        )
+    )
+    assert noted.text == "somebody was seen to limp"
+    assert fault.fault == SILENCE
+    recovery = back.recovery
+    assert recovery is not None
+    assert (back.kind, recovery.cause, recovery.backend, recovery.attempts) == ("ready", "silence", "b:1", 1)
+    assert (recovery.detected_after_s, recovery.load_s, recovery.first_token_s) == (9, 0.2, 0.1)
+    assert 0 < recovery.fence_s + recovery.wait_s < recovery.total_s
+
+
+async def test_an_exit_nobody_asked_for_is_a_fault_in_the_history(launch: Launcher) -> None:
+    effects = FakeEffects(launch(*UP, "--exit-after", "0.1", "--exit-code", "1"), launch(*UP))
+    effects.diagnosis = Diagnosis("backend_lost", "b:1 was lost", backend="b:1")
+    async with running(effects) as runner:
+        await runner.ensure_ready(30)
+        end = await until(runner, lambda now: now.restarts == 1 and now.state is State.READY)
+    faults = [entry.fault for entry in end.history if entry.fault]
+    assert [(fault.kind, fault.backend, fault.detected_after_s) for fault in faults] == [(FaultKind.EXIT, "b:1", 0.0)]
+
+
+async def test_a_fault_seen_on_the_way_up_is_fenced_and_told(launch: Launcher) -> None:
+    class SeesAFault(FakeEffects):
+        async def await_ready(self, launch: Launch, child: Child, report: Callable[[str], None]) -> Readiness:
+            if self.prepared == 1:
+                raise FaultSeen(SILENCE)
+            return await super().await_ready(launch, child, report)
+
+    async with running(SeesAFault(launch(*UP))) as runner:
+        await runner.ensure_ready(30)
+        now = runner.snapshot()
+    assert states(now) == ["preparing", "starting", "fencing", "backoff", "preparing", "starting", "ready"]
+    assert now.history[2].fault == SILENCE

@@ -15,6 +15,7 @@ const LAST_SAMPLE_MS = 2500;
 let conversation = fresh();
 let running = null; // the answer that is being given
 let chosen = options();
+const views = new WeakMap(); // of a message, the element that shows it
 
 export function start() {
   byId("chat-form").addEventListener("submit", (event) => {
@@ -102,8 +103,8 @@ async function send(text) {
   conversation.messages.push({ role: "user", content: text });
   const message = { role: "assistant", content: "", stats: null };
   conversation.messages.push(message);
-  running = new Answer(message, conversation);
   draw();
+  running = new Answer(message, conversation);
   busy(true);
   await running.run();
   running = null;
@@ -134,7 +135,6 @@ class Answer {
   }
 
   async run() {
-    this.view = byId("chat-log").lastElementChild;
     this.ticker = setInterval(() => this.explainPause(), 500);
     try {
       await this.stream();
@@ -143,11 +143,13 @@ class Answer {
       this.message.stopped = error.name === "AbortError";
     }
     clearInterval(this.ticker);
-    await this.finish();
+    this.count();
   }
 
   async stream() {
-    const history = this.owner.messages.slice(0, -1).filter((each) => each.content);
+    const asked = this.owner.messages.slice(0, -1);
+    // A question that got no answer is left out: many templates want the two sides to take turns.
+    const history = asked.filter((each, index) => each.content && (asked[index + 1]?.content ?? "last") !== "");
     const system = chosen.system.trim() ? [{ role: "system", content: chosen.system }] : [];
     const body = {
       messages: [...system, ...history.map(({ role, content }) => ({ role, content }))],
@@ -175,12 +177,13 @@ class Answer {
     if (chunk.error) throw new Failure(chunk.error.message, 0, chunk.error.code);
     this.resumed = chunk.resumed ?? this.resumed;
     this.usage = chunk.usage ?? this.usage;
-    const text = chunk.choices?.[0]?.delta?.content;
-    if (!text) return;
+    const { content: text, reasoning_content: thought } = chunk.choices?.[0]?.delta ?? {};
+    if (!text && !thought) return;
     this.last = performance.now();
     this.first ??= this.last;
     this.tokens += 1;
-    this.message.content += text;
+    this.message.content += text ?? "";
+    this.message.thoughts = (this.message.thoughts ?? "") + (thought ?? "");
     this.draw();
   }
 
@@ -190,9 +193,11 @@ class Answer {
     this.pending = true;
     requestAnimationFrame(() => {
       this.pending = false;
-      if (this.owner !== conversation || !this.view.isConnected) return;
+      const text = views.get(this.message)?.querySelector(".text");
+      if (!text?.isConnected || this.message.stats) return;
       const follows = atBottom();
-      show(this.view.querySelector(".text"), render(this.message.content));
+      show(text, render(this.message.content));
+      showThoughts(views.get(this.message).querySelector(".thoughts"), this.message);
       this.explainPause();
       if (follows) toBottom();
     });
@@ -200,35 +205,41 @@ class Answer {
 
   /** While nothing comes, say what the cluster is doing about it. */
   explainPause() {
-    const note = this.view.querySelector(".pause");
-    if (!note) return;
+    const note = views.get(this.message)?.querySelector(".pause");
+    if (!note || this.message.stats) return;
     const { snapshot } = current();
     const quiet = performance.now() - this.last > QUIET_MS || (snapshot && snapshot.state !== "ready");
-    const text = quiet && this.view.isConnected ? pauseText(snapshot, (performance.now() - this.last) / 1000) : "";
+    const text = quiet ? pauseText(snapshot, (performance.now() - this.last) / 1000) : "";
     if (note.textContent !== text) note.textContent = text;
   }
 
-  async finish() {
+  /** Show the figures at once, and those of the machines as soon as they have been asked again. */
+  async count() {
     const ended = performance.now();
-    await sampleAfter(ended, LAST_SAMPLE_MS);
-    const samples = current().samples;
-    const upTo = samples.find((sample) => sample.at > ended)?.at ?? ended;
     this.message.stats = {
       ttft: this.first === null ? null : (this.first - this.began) / 1000,
       tokens: this.usage?.completion_tokens ?? this.tokens,
       total: (ended - this.began) / 1000,
       decode: this.first === null ? null : (this.last - this.first) / 1000,
-      delay: this.delay + simulatedBetween(samples, this.began, upTo),
+      delay: this.delay,
       resumed: this.resumed,
-      nodes: loadBetween(samples, this.began, upTo),
+      nodes: [],
     };
-    if (!this.owner.messages.includes(this.message)) return;
+    this.put();
+    await sampleAfter(ended, LAST_SAMPLE_MS);
+    const samples = current().samples;
+    const upTo = samples.find((sample) => sample.at > ended)?.at ?? ended;
+    this.message.stats.delay += simulatedBetween(samples, this.began, upTo);
+    this.message.stats.nodes = loadBetween(samples, this.began, upTo);
+    this.put();
+  }
+
+  put() {
+    if (this.owner.isDropped) return;
     keep(this.owner);
-    if (this.owner === conversation) {
-      const follows = atBottom();
-      this.view.replaceWith(entry(this.message));
-      if (follows) toBottom();
-    }
+    const follows = atBottom();
+    views.get(this.message)?.replaceWith(entry(this.message));
+    if (follows) toBottom();
   }
 }
 
@@ -263,14 +274,26 @@ function leadText(snapshot) {
 }
 
 function entry(message) {
-  if (message.role === "user") return h("article", { class: "mine", "aria-label": "You" }, message.content);
+  const view = message.role === "user" ? h("article", { class: "mine", "aria-label": "You" }, message.content) : theirs(message);
+  views.set(message, view);
+  return view;
+}
+
+function theirs(message) {
   const notes = [
     message.error && h("p", { class: "problem", role: "alert" }, message.error),
     message.stopped && h("p", { class: "pause" }, "Stopped."),
     !message.stats && h("p", { class: "pause", role: "status" }),
   ];
+  const thoughts = h("details", { class: "thoughts" }, h("summary", {}, "Reasoning"), h("p"));
+  showThoughts(thoughts, message);
   const text = h("div", { class: "text" }, render(message.content));
-  return h("article", { class: "theirs", "aria-label": "Answer" }, text, notes, message.stats && figures(message.stats));
+  return h("article", { class: "theirs", "aria-label": "Answer" }, thoughts, text, notes, message.stats && figures(message.stats));
+}
+
+function showThoughts(element, message) {
+  element.hidden = !message.thoughts;
+  element.lastElementChild.textContent = message.thoughts ?? "";
 }
 
 function figures(stats) {
@@ -307,8 +330,11 @@ function drawPast() {
 
 function drop(other) {
   forget(other.id);
-  if (other.id === conversation.id) open(fresh());
-  else drawPast();
+  if (other.id === conversation.id) {
+    conversation.isDropped = true;
+    open(fresh());
+  }
+  drawPast();
 }
 
 function onFeed({ snapshot }) {

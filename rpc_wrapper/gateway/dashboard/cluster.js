@@ -7,6 +7,7 @@ import { machines } from "/dashboard/machines.js";
 import { picture, sparkline, table } from "/dashboard/topology.js";
 
 const SPARK_VALUES = 90;
+const MOST_NAMED = 6; // more names than this do not fit into one bar
 const TITLES = {
   ready: "Ready",
   preparing: "Preparing",
@@ -73,7 +74,7 @@ function figures(snapshot, samples) {
   const facts = [
     ["Requests", `${running} running`, queued ? `${queued} waiting` : `${snapshot.slots} slots`],
     ["Resumed", String(snapshot.journal?.resumed_total ?? 0), "requests that outlived an engine"],
-    ["Restarts", String(snapshot.restarts), snapshot.last_exit ? "see Events" : "none needed"],
+    ["Restarts", String(snapshot.restarts), snapshot.restarts ? "see Events" : "none needed"],
   ];
   return h(
     "dl",
@@ -88,7 +89,7 @@ function timeShares(backends) {
   const busy = backends.filter((row) => row.share);
   if (!busy.length) return null;
   const parts = busy.map((row, index) => {
-    const piece = h("li", { "data-tone": index % 4, title: `${row.name}: ${seconds(row.perToken)} per token` }, h("span", {}, h("b", {}, percent(100 * row.share)), ` ${row.name}`));
+    const piece = h("li", { "data-tone": index % 4, title: `${row.name}: ${seconds(row.perToken)} per token` }, h("span", {}, h("b", {}, percent(100 * row.share)), busy.length <= MOST_NAMED && ` ${row.name}`));
     piece.style.flexGrow = String(Math.max(row.share, 0.02));
     return piece;
   });

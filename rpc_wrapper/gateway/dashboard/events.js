@@ -1,6 +1,6 @@
 // What happened, when, and what was done about it: the history as incidents, each from its cause to its end.
 
-import { byId, h, show } from "/dashboard/dom.js";
+import { byId, h } from "/dashboard/dom.js";
 import { clock, plural, seconds } from "/dashboard/format.js";
 
 const RESTS = new Set(["ready", "stopped", "failed"]); // where an incident ends
@@ -20,6 +20,7 @@ const DEEDS = {
 
 let filter = "all";
 let drawn = null;
+const rows = new Map(); // of an incident, by the moment it began, what was drawn of it
 
 export function start(redraw) {
   for (const button of document.querySelectorAll("[data-filter]")) {
@@ -40,8 +41,30 @@ export function draw({ snapshot }) {
   drawn = newest;
   const all = incidents(snapshot.history).reverse();
   const shown = filter === "faults" ? all.filter((each) => each.isFault) : all;
-  const rows = shown.length ? shown.map(row) : [h("li", { class: "nothing" }, filter === "faults" ? "No fault so far." : "Nothing has happened yet.")];
-  show(byId("events-list"), rows);
+  for (const began of rows.keys()) if (began < (snapshot.history[0]?.at ?? 0)) rows.delete(began);
+  const nothing = h("li", { class: "nothing" }, filter === "faults" ? "No fault so far." : "Nothing has happened yet.");
+  place(byId("events-list"), shown.length ? shown.map(rowOf) : [nothing]);
+}
+
+/** Return an incident's row, drawn anew only when something was added to it: there may be hundreds. */
+function rowOf(incident) {
+  const began = incident.occurrences[0].at;
+  const known = rows.get(began);
+  if (known?.count === incident.occurrences.length) return known.element;
+  const element = row(incident);
+  rows.set(began, { element, count: incident.occurrences.length });
+  return element;
+}
+
+/** Make these the children of a list, moving none that is in its place. */
+function place(list, elements) {
+  let next = list.firstChild;
+  for (const element of elements) {
+    if (element === next) next = next.nextSibling;
+    else list.insertBefore(element, next);
+  }
+  const wanted = new Set(elements);
+  for (const child of [...list.childNodes]) if (!wanted.has(child)) child.remove();
 }
 
 /** Group occurrences: whatever follows a rest belongs together until the next rest. */

@@ -1,6 +1,7 @@
 """One request on its way through as many engines as it takes: the asyncio around the rules of this package."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -20,6 +21,9 @@ from rpc_wrapper.gateway.journal.prompt import tokenized
 from rpc_wrapper.gateway.journal.reading import Dialect
 from rpc_wrapper.gateway.journal.vigil import Vigil
 from rpc_wrapper.gateway.upstream import Target, Upstream
+from rpc_wrapper.logs import fields
+
+log = logging.getLogger(__name__)
 
 KEEPALIVE = sse.comment("waiting for the engine")
 
@@ -157,6 +161,7 @@ class Run:
         self._means.journal.resumed_total += 1
         self._request.visit.resumed = self._entry.resumed
         self._lost_at = None
+        self._tell(logging.INFO, f"goes on by {way}")
         return self._relay(feed, answer, begun)
 
     async def _prefill(self) -> tuple[EngineRequest, Feed]:
@@ -211,6 +216,7 @@ class Run:
         clock = asyncio.get_running_loop().time
         self._lost_at = self._lost_at or clock()
         give_up_at = self._lost_at + config.wait_s
+        self._tell(logging.INFO, f"lost its engine: {loss}")
         entry.losses += 1
         entry.attempts += 1
         if entry.attempts > config.attempts:
@@ -230,7 +236,13 @@ class Run:
 
     def _ended(self, reason: str) -> Ended:
         self._means.journal.ended_total += 1
+        self._tell(logging.WARNING, f"cannot go on: {reason}")
         return ended(self._entry, self._phase, reason, self._means.upstream.progress())
+
+    def _tell(self, level: int, what: str) -> None:
+        entry, n_tokens = self._entry, self._entry.delivered.n_tokens
+        given = fields(request_id=entry.request_id, phase=self._phase.value, delivered_tokens=n_tokens)
+        log.log(level, "request %s, %d tokens delivered, %s", entry.request_id, n_tokens, what, extra=given)
 
 
 def _is_stream(answer: EngineAnswer) -> bool:

@@ -104,8 +104,8 @@ def log_access(visit: Visit) -> None:
 
 
 def _sentence(visit: Visit) -> str:
-    parts = [f"{visit.method} {visit.endpoint}: {visit.status or 'no answer'} {visit.outcome.value}"]
-    parts.append(f"in {visit.duration_s:.3f} s")
+    end = f"{visit.status or 'no answer'} {visit.outcome.value} in {visit.duration_s:.3f} s"
+    parts = [f"{visit.method} {visit.endpoint}: {end}"]
     if visit.ttft_s is not None:
         parts.append(f"first token after {visit.ttft_s:.3f} s")
     if visit.n_generated:

@@ -1,5 +1,7 @@
 """A snapshot of the cluster, as metrics."""
 
+from typing import Any
+
 from rpc_wrapper.gateway.metrics.state import cluster_families
 from rpc_wrapper.metrics.exposition import render
 
@@ -20,7 +22,7 @@ LINK = {
     "connections": 1,
     "allocated_bytes": {"0": 120, "1": 5},
 }
-SNAPSHOT = {
+SNAPSHOT: dict[str, Any] = {
     "name": "llama-server",
     "state": "ready",
     "since": 5.0,
@@ -37,7 +39,7 @@ SNAPSHOT = {
 }
 
 
-def lines(snapshot):
+def lines(snapshot: dict[str, Any]) -> list[str]:
     return render(cluster_families(snapshot)).decode().splitlines()
 
 
