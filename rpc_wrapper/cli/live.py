@@ -64,4 +64,5 @@ def hint(server: Snapshot, url: str) -> str:
     if server.state is not State.READY:
         return "\nstarting ... Ctrl-C ends everything"
     body = '{"prompt":"Once upon a time","n_predict":64}'
-    return f"\nready: open {url}/ in a browser, or try (Ctrl-C ends everything)\n\n  curl -d '{body}' {url}/completion\n"
+    curl = f"curl -d '{body}' {url}/completion"
+    return f"\nready: open {url}/ in a browser, or try (Ctrl-C ends everything)\n\n  {curl}\n"

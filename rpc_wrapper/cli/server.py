@@ -82,6 +82,7 @@ def server_service(settings: Settings, environ: Mapping[str, str], extra: tuple[
     workers = Workers(AgentAccess(http, config.links.tls is not None, token), lambda: effects.reports)
     app = create_app(gateway, cluster, lifespan, resuming, workers)
     cluster.attach("traffic", app.state.gateway.traffic)
+    cluster.attach("admission", app.state.gateway.doors.to_json)
 
     async def drain() -> None:
         if not await app.state.gateway.drain(settings.drain_s):

@@ -47,6 +47,11 @@ class BackendReport:
         return self.is_usable and self.confinement is None
 
     @property
+    def is_flapping(self) -> bool:
+        """Tell whether it has failed several times in a row."""
+        return self.confinement is not None and self.confinement.is_flapping
+
+    @property
     def excuse(self) -> str:
         """Say why it may not be used."""
         if self.probe.state is not ProbeState.OK:

@@ -92,7 +92,7 @@ class Muster:
 
     def _probed(self, report: BackendReport) -> BackendReport:
         backend = str(report.endpoint)
-        if self._quarantine.probed(backend, answered=report.is_usable):
+        if self._quarantine.probed(backend, time.monotonic(), answered=report.is_usable):
             self.note(f"{backend} has answered its probes and leaves quarantine")
         return replace(report, confinement=self._quarantine.of(backend))
 

@@ -1,4 +1,4 @@
-"""What the links have told: their events, waiting for somebody to heed them, and the faults that they mean."""
+"""What the links have told: the faults that their events mean, waiting for somebody to heed them."""
 
 import asyncio
 import logging
@@ -10,26 +10,32 @@ log = logging.getLogger(__name__)
 
 
 class News:
-    """Events in the order they happened; :meth:`tell` is what links are given to call."""
+    """Faults in the order they happened, kept until they are drained; :meth:`tell` is what links are given to call."""
 
     def __init__(self) -> None:
-        self._events: asyncio.Queue[LinkEvent] = asyncio.Queue()
+        self._faults: list[Fault] = []
+        self._arrival = asyncio.Event()
 
     def tell(self, event: LinkEvent) -> None:
         """Take an event."""
-        self._events.put_nowait(event)
+        fault = fault_of(event)
+        if fault is not None:
+            self._faults.append(fault)
+            self._arrival.set()
 
     def drain(self) -> list[Fault]:
-        """Return every fault that has been told and not heeded yet."""
-        events = [self._events.get_nowait() for _ in range(self._events.qsize())]
-        return [fault for fault in map(fault_of, events) if fault is not None]
+        """Return every fault that was told since the last time."""
+        faults, self._faults = self._faults, []
+        self._arrival.clear()
+        return faults
 
-    async def next_fault(self) -> Fault:
-        """Wait for a link to lose its backend or to find it silent."""
-        while True:
-            fault = fault_of(await self._events.get())
-            if fault is not None:
-                return fault
+    async def first_fault(self) -> Fault:
+        """Wait for a link to lose its backend or to find it silent.
+
+        The fault stays until it is drained: whoever waits here may be cancelled by the exit that the loss has caused.
+        """
+        await self._arrival.wait()
+        return self._faults[0]
 
 
 def fault_of(event: LinkEvent) -> Fault | None:

@@ -11,7 +11,7 @@ from rpc_wrapper.gateway.backends import BackendReport, Scout
 from rpc_wrapper.gateway.node import SERVER, Node, NodeState, cpu_percent, judge, usage_of
 from rpc_wrapper.usage import Usage, usage
 
-FRESH_S = 0.05  # who asks again sooner gets the same answer
+FRESH_S = 0.05  # who asks so soon after another gets the same answer
 
 
 class Nodes:
@@ -30,10 +30,11 @@ class Nodes:
 
     async def observe(self, reports: Sequence[BackendReport], linked: frozenset[Endpoint], pid: int | None) -> None:
         """Look at this machine, where llama-server is `pid`, and at every backend; once for all who ask together."""
+        asked_at = time.monotonic()
         async with self._asking:
-            now = time.monotonic()
-            if now - self._at < FRESH_S:
+            if asked_at - self._at < FRESH_S:  # what was seen since then, by whoever was first
                 return
+            now = time.monotonic()
             elapsed_s, self._at = now - self._at, now
             server = self._node(SERVER, (NodeState.UP, ""), usage(os.getpid(), pid), elapsed_s)
             backends = await asyncio.gather(*(self._backend(report, linked, elapsed_s) for report in reports))

@@ -1,13 +1,14 @@
 """Which backends may be used again: one that failed has to answer several probes in a row first. Pure.
 
 A backend that fails again and again needs twice as many each time, up to :data:`MOST_DOUBLINGS` doublings, so one that
-flaps costs fewer and fewer restarts. Whoever has not failed for :data:`FORGIVEN_AFTER_S` starts anew.
+flaps costs fewer and fewer restarts. Whoever was free for :data:`FORGIVEN_AFTER_S` without a failure starts anew.
 """
 
 from dataclasses import dataclass, replace
 
-MOST_DOUBLINGS = 6
-FORGIVEN_AFTER_S = 600.0
+MOST_DOUBLINGS = 5
+FORGIVEN_AFTER_S = 60.0
+FLAPS_AT = 3  # failures in a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,11 @@ class Confinement:
     answered: int = 0
     strikes: int = 1
 
+    @property
+    def is_flapping(self) -> bool:
+        """Tell whether it has failed so often that nobody should wait for it."""
+        return self.strikes >= FLAPS_AT
+
     def __str__(self) -> str:
         return f"in quarantine ({self.answered} of {self.needed} probes answered): {self.reason}"
 
@@ -29,7 +35,7 @@ class Quarantine:
     def __init__(self, probes: int) -> None:
         self._probes = probes
         self._confined: dict[str, Confinement] = {}
-        self._strikes: dict[str, tuple[int, float]] = {}
+        self._strikes: dict[str, tuple[int, float]] = {}  # of those that are free again, and since when they are
 
     def confine(self, backend: str, reason: str, now: float) -> bool:
         """Confine a backend that failed; False when it was confined already, and only begins to count anew."""
@@ -38,13 +44,12 @@ class Quarantine:
             self._confined[backend] = replace(known, answered=0)
             return False
         self._strikes = {each: it for each, it in self._strikes.items() if now - it[1] <= FORGIVEN_AFTER_S}
-        strikes = self._strikes.get(backend, (0, now))[0] + 1
-        self._strikes[backend] = strikes, now
+        strikes = self._strikes.pop(backend, (0, now))[0] + 1
         needed = self._probes << min(strikes - 1, MOST_DOUBLINGS)
         self._confined[backend] = Confinement(reason, needed, strikes=strikes)
         return True
 
-    def probed(self, backend: str, *, answered: bool) -> bool:
+    def probed(self, backend: str, now: float, *, answered: bool) -> bool:
         """Count a probe; True when it was the last one needed. An answer that fails to come makes it begin anew."""
         known = self._confined.get(backend)
         if known is None:
@@ -52,6 +57,7 @@ class Quarantine:
         known = replace(known, answered=known.answered + 1 if answered else 0)
         if known.answered >= known.needed:
             del self._confined[backend]
+            self._strikes[backend] = known.strikes, now
             return True
         self._confined[backend] = known
         return False

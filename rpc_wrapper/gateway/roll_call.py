@@ -32,7 +32,7 @@ class Patience:
 class RollCall:
     """Who answered: those a start can use, those to wait for, and those waiting cannot mend.
 
-    ``lost`` are those among the absent that the last start had.
+    ``lost`` are those among the absent that the last start had, and that may be back in a moment: not the flapping.
     """
 
     usable: tuple[BackendReport, ...]
@@ -67,7 +67,7 @@ def call_roll(reports: Sequence[BackendReport], last_used: Collection[str] = ())
         usable=tuple(report for report in reports if report.may_be_used),
         missing=tuple(report for report in absent if not report.is_hopeless),
         hopeless=tuple(report for report in absent if report.is_hopeless),
-        lost=tuple(report for report in absent if str(report.endpoint) in last_used),
+        lost=tuple(report for report in absent if str(report.endpoint) in last_used and not report.is_flapping),
     )
 
 

@@ -67,7 +67,7 @@ class Watches:
         return await first_of(self._always(start))
 
     def _always(self, start: Start) -> list[Coroutine[object, object, Fault]]:
-        return [self._sources.news.next_fault(), *(self._worker(backend) for backend in start.backends)]
+        return [self._sources.news.first_fault(), *(self._worker(backend) for backend in start.backends)]
 
     async def _worker(self, backend: BackendReport) -> Fault:
         """Ask a backend's agent again and again how its worker is: llama-server notices only when it next needs it."""

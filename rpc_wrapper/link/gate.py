@@ -30,6 +30,8 @@ from rpc_wrapper.link.tls import explain
 from rpc_wrapper.rpc import ProbeResult, ProbeState, probe
 from rpc_wrapper.rpc.messages import DeviceMemoryReply
 
+ABSENT_S = 30.0  # clients read each answer at once: who leaves bytes unread for so long is gone, and its lease too
+
 
 @dataclass(frozen=True, slots=True)
 class GateOptions:
@@ -182,7 +184,7 @@ class Gate:
         """Return the first bytes meant for the worker; none when the guest left without needing it."""
         if self._facts is None:
             raise TurnedAway(Refusal.NOT_READY, "the worker is not up")
-        sockets.tune(sock, self._options.deadlines.longest_s)
+        sockets.tune(sock, ABSENT_S)
         guest.lobby = Lobby(self._facts)
         try:
             async with asyncio.timeout(self._options.hello_timeout_s) as guest.patience:

@@ -41,6 +41,7 @@ from rpc_wrapper.supervisor.status import State
 class _Setback:
     text: str
     permanent: bool = False
+    backend: str | None = None  # who is to blame, when it is not the child
 
 
 class Lifecycle:
@@ -127,7 +128,7 @@ class Lifecycle:
         yield from self._fence(text, _Setback(text))
 
     def _fence_faulty(self, event: FaultFound) -> Iterator[Action]:
-        yield from self._fence(event.fault.text, _Setback(event.fault.text))
+        yield from self._fence(event.fault.text, _Setback(event.fault.text, backend=event.fault.backend))
 
     def _fence_to_restart(self, event: RestartRequested) -> Iterator[Action]:
         yield from self._fence(event.reason, None)
@@ -146,7 +147,8 @@ class Lifecycle:
             yield from self._set_back(self._fenced_for)
         else:
             permanent = self._fenced_for.permanent or event.exit.diagnosis.permanent
-            yield from self._set_back(_Setback(f"{self._fenced_for.text}; {event.exit}", permanent))
+            text, backend = f"{self._fenced_for.text}; {event.exit}", self._fenced_for.backend
+            yield from self._set_back(_Setback(text, permanent, backend or event.exit.diagnosis.backend))
 
     # A setback: try again later, or give up.
 
@@ -155,11 +157,13 @@ class Lifecycle:
 
     def _lost(self, event: Exited) -> Iterator[Action]:
         self._has_child = False
-        yield from self._set_back(_Setback(str(event.exit), event.exit.diagnosis.permanent))
+        diagnosis = event.exit.diagnosis
+        yield from self._set_back(_Setback(str(event.exit), diagnosis.permanent, diagnosis.backend))
 
     def _set_back(self, setback: _Setback) -> Iterator[Action]:
         self._end_spell()
-        self._failures.append(self._now)
+        if not (self.ever_ready and setback.backend is not None):
+            self._failures.append(self._now)
         if not self.ever_ready and setback.permanent:
             self._enter(State.FAILED, setback.text)
         elif not self.ever_ready and len(self._failures) >= self._policy.breaker_failures:
@@ -168,12 +172,12 @@ class Lifecycle:
             yield from self._back_off(setback)
 
     def _back_off(self, setback: _Setback) -> Iterator[Action]:
-        policy = self._policy
-        if self.ever_ready and policy.is_crash_loop(self._failures, self._now):
+        policy, is_innocent = self._policy, self.ever_ready and setback.backend is not None
+        if self.ever_ready and not is_innocent and policy.is_crash_loop(self._failures, self._now):
             delay_s = policy.cooldown_s
             loop = f"crash loop, {policy.breaker_failures} failures within {policy.breaker_window_s:g} s: "
         else:
-            delay_s = policy.delay_s(len(self._failures), self._jitter())
+            delay_s = policy.delay_s(1 if is_innocent else len(self._failures), self._jitter())
             loop = ""
         self._enter(State.BACKOFF, f"{loop}{setback.text}")
         yield SetTimer(Work.BACKOFF, delay_s)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from rpc_wrapper.gateway import GatewayConfig, create_app
 from tests.browser import snapshots
@@ -15,7 +15,11 @@ from tests.gateway.serve import FakeUpstream, engine, running
 
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 SHOTS = Path(os.environ.get("RPCW_SCREENSHOTS", "/tmp/rpc-wrapper-screenshots"))
+DEADLINE_MS = 30_000
 WIDTHS = {"wide": (1280, 860), "phone": (390, 844)}
+
+
+expect.set_options(timeout=DEADLINE_MS)
 
 
 def chromium() -> str:
@@ -43,7 +47,7 @@ async def page_at(url: str, *, width: str = "wide", scheme: str = "light") -> As
     async with browser() as running_browser:
         context = await running_browser.new_context(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
         page = await context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(DEADLINE_MS)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda message: complaints.append(message.text) if _is_breach(message.text) else None)
         await page.goto(url)

@@ -12,9 +12,7 @@ from tests.chaos.load import PROMPTS, questions
 N_BACKENDS = 3
 CLIENTS = 6
 SETTINGS = {"APP_EXACT": "true", "APP_SILENCE_S": "8", "APP_PARALLEL": str(CLIENTS)}
-QUICK = [  # each of them costs seconds only
-    FaultKind.KILL_SERVER,
-    FaultKind.KILL_WORKER,
+QUICK = [  # each costs seconds only; killing llama-server and killing a worker are parts of the last three
     FaultKind.SLOW_LINK,
     FaultKind.HALF_OPEN,
     FaultKind.PORT_REFUSED,

@@ -173,6 +173,7 @@ def test_a_drained_server_finishes_its_streams_and_can_be_opened_again(tmp_path:
             refused = cluster.post("/completion", LONG)
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
             assert not cluster.is_ready()
+            assert cluster.get("/cluster").json()["admission"]["status"] == "draining"
         assert stream.is_whole
         assert stream.comments == []
         assert cluster.post("/cluster/drain", {}).json()["status"] == "drained"
@@ -225,7 +226,7 @@ def test_a_worker_that_is_stopped_for_a_moment_stays(tmp_path: Path):
 
 def test_who_is_needed_is_waited_for_and_cannot_be_removed(tmp_path: Path):
     """Each of two backends lends too little for the whole model."""
-    with demo(tmp_path, "--mem", "32", "--ctx-size", "4096", "--rejoin-wait-s", "0.5") as cluster:
+    with demo(tmp_path, "--mem", "42", "--ctx-size", "4096", "--rejoin-wait-s", "0.5") as cluster:
         expected, everybody = cluster.complete("The little fox"), planned(cluster)
         victim = sorted(everybody)[0]
         refused = cluster.post("/cluster/backends", {"remove": victim})
@@ -286,3 +287,16 @@ def test_the_backoff_is_checked_before_anything_starts(tmp_path: Path):
     with command(tmp_path, free_port(), "demo", "--backoff-s", "9", "--backoff-max-s", "3") as cluster:
         assert cluster.process.wait(DEADLINE_S) == 2
         assert "APP_BACKOFF_S=9 is more than APP_BACKOFF_MAX_S=3: set both" in cluster.text()
+
+
+def test_nobody_waits_for_a_backend_that_flaps(tmp_path: Path):
+    with demo(tmp_path, *EXACT, "--rejoin-wait-s", "30") as cluster:
+        victim, other = sorted(planned(cluster))
+        for n_failures in (1, 2, 3):
+            signal_worker(cluster, victim, signal.SIGKILL)
+            eventually(lambda: len(recoveries(cluster)) == n_failures, "a recovery", 30)  # noqa: B023
+            eventually(cluster.is_ready, "readiness", 30)
+            assert planned(cluster) == ({other} if n_failures == 3 else {victim, other})
+        assert backends(cluster)[victim]["quarantine"]["strikes"] == 3
+        assert recoveries(cluster)[-1]["wait_s"] < 30
+        assert cluster.complete("The little fox")

@@ -18,9 +18,9 @@ def report(name: str, state: ProbeState = ProbeState.OK, *, devices: int = 1, fr
     return BackendReport(endpoint, endpoint, ProbeResult(endpoint, state, devices=memory, detail="as told"))
 
 
-def confined(name: str) -> BackendReport:
+def confined(name: str, strikes: int = 1) -> BackendReport:
     """Return one in quarantine."""
-    return replace(report(name), confinement=Confinement("was lost", 3))
+    return replace(report(name), confinement=Confinement("was lost", 3, strikes=strikes))
 
 
 def stopped(name: str) -> BackendReport:

@@ -1,7 +1,5 @@
 """How a machine is, from what its agent, its link and its last probe say."""
 
-import os
-
 import pytest
 
 from rpc_wrapper.devices import Endpoint
@@ -9,7 +7,7 @@ from rpc_wrapper.gateway.backends import BackendReport
 from rpc_wrapper.gateway.node import NodeState, cpu_percent, judge, usage_of
 from rpc_wrapper.rpc import ProbeResult, ProbeState
 from rpc_wrapper.rpc.agent import AgentStatus
-from rpc_wrapper.usage import Usage, usage
+from rpc_wrapper.usage import Usage
 
 PLACE = Endpoint("10.0.0.1", 50052)
 READY = AgentStatus("ready", process="sleeping")
@@ -55,13 +53,3 @@ def test_an_agent_tells_what_its_worker_uses():
     assert usage_of(AgentStatus("ready", cpu_s=1.5, rss_bytes=99)) == Usage(1.5, 99)
     assert usage_of(AgentStatus("ready")) is None
     assert usage_of(None) is None
-
-
-def test_usage_adds_up_and_forgets_the_dead():
-    own = usage(os.getpid())
-    assert own is not None
-    assert own.rss_bytes > 1_000_000
-    twice = usage(os.getpid(), os.getpid(), None, 2**22 + 1)
-    assert twice is not None
-    assert twice.rss_bytes > own.rss_bytes
-    assert usage(None, 2**22 + 1) is None

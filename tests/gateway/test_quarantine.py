@@ -9,10 +9,10 @@ from rpc_wrapper.gateway.quarantine import FORGIVEN_AFTER_S, MOST_DOUBLINGS, Con
 A, B = "a:1", "b:1"
 
 
-def serve_out(quarantine: Quarantine, backend: str) -> int:
+def serve_out(quarantine: Quarantine, backend: str, now: float) -> int:
     """Answer probes until it is free; return how many that took."""
     probes = 1
-    while not quarantine.probed(backend, answered=True):
+    while not quarantine.probed(backend, now, answered=True):
         probes += 1
     return probes
 
@@ -20,14 +20,14 @@ def serve_out(quarantine: Quarantine, backend: str) -> int:
 def test_whoever_never_failed_is_free():
     quarantine = Quarantine(3)
     assert quarantine.of(A) is None
-    assert not quarantine.probed(A, answered=True)
+    assert not quarantine.probed(A, 0.0, answered=True)
 
 
 def test_it_takes_probes_in_a_row():
     quarantine = Quarantine(3)
     assert quarantine.confine(A, "silence", 0.0)
     assert quarantine.of(A) == Confinement("silence", 3)
-    freed = [quarantine.probed(A, answered=answered) for answered in (True, True, False, True, True, True)]
+    freed = [quarantine.probed(A, 0.0, answered=answered) for answered in (True, True, False, True, True, True)]
     assert freed == [False] * 5 + [True]
     assert quarantine.of(A) is None
     assert quarantine.of(B) is None
@@ -38,21 +38,21 @@ def test_each_failure_costs_twice_the_probes_up_to_a_bound():
     needed = []
     for now in range(MOST_DOUBLINGS + 3):
         assert quarantine.confine(A, "lost", float(now))
-        needed.append(serve_out(quarantine, A))
-    assert needed == [2, 4, 8, 16, 32, 64, 128, 128, 128]
+        needed.append(serve_out(quarantine, A, float(now)))
+    assert needed == [2, 4, 8, 16, 32, 64, 64, 64]
 
 
 def test_a_long_good_time_is_forgiven():
     quarantine = Quarantine(3)
-    for now, needed in ((0.0, 3), (10.0, 6), (10.0 + FORGIVEN_AFTER_S, 12), (11.0 + 2 * FORGIVEN_AFTER_S, 3)):
+    for now, needed in ((0.0, 3), (10.0, 6), (15.0 + FORGIVEN_AFTER_S, 12), (21.0 + 2 * FORGIVEN_AFTER_S, 3)):
         quarantine.confine(A, "lost", now)
-        assert serve_out(quarantine, A) == needed
+        assert serve_out(quarantine, A, now + 5.0) == needed
 
 
 def test_one_failure_told_twice_counts_once():
     quarantine = Quarantine(2)
     assert quarantine.confine(A, "lost", 0.0)
-    quarantine.probed(A, answered=True)
+    quarantine.probed(A, 0.0, answered=True)
     assert not quarantine.confine(A, "silent", 0.1)
     assert quarantine.of(A) == Confinement("lost", 2, answered=0)
 
@@ -60,7 +60,7 @@ def test_one_failure_told_twice_counts_once():
 def test_it_says_how_far_it_is():
     quarantine = Quarantine(3)
     quarantine.confine(A, "was lost", 0.0)
-    quarantine.probed(A, answered=True)
+    quarantine.probed(A, 0.0, answered=True)
     assert str(quarantine.of(A)) == "in quarantine (1 of 3 probes answered): was lost"
 
 
@@ -78,7 +78,7 @@ def test_nobody_is_free_without_enough_answers_in_a_row(probes, happenings):
         else:
             was_confined = quarantine.of(backend) is not None
             row[backend] = row[backend] + 1 if what == "yes" else 0
-            freed = quarantine.probed(backend, answered=what == "yes")
+            freed = quarantine.probed(backend, now, answered=what == "yes")
             assert freed == (was_confined and quarantine.of(backend) is None)
             assert not freed or row[backend] >= probes
         confined = quarantine.of(backend)
@@ -94,5 +94,25 @@ def test_a_flapping_backend_is_let_in_ever_more_rarely(probes):
             times_in += 1
             quarantine.confine(A, "lost", float(now))
         else:
-            quarantine.probed(A, answered=True)
-    assert times_in <= 16  # 600 without the doubling
+            quarantine.probed(A, float(now), answered=True)
+    assert times_in <= 24  # 600 without the doubling
+
+
+def test_time_in_quarantine_is_no_good_time():
+    quarantine = Quarantine(3)
+    quarantine.confine(A, "lost", 0.0)
+    assert serve_out(quarantine, A, 10 * FORGIVEN_AFTER_S) == 3
+    quarantine.confine(A, "lost", 10 * FORGIVEN_AFTER_S + 1)
+    assert quarantine.of(A) == Confinement("lost", 6, strikes=2)
+
+
+def test_nobody_waits_for_the_third_failure_in_a_row():
+    quarantine = Quarantine(1)
+    flaps = []
+    for now in range(4):
+        quarantine.confine(A, "lost", float(now))
+        confined = quarantine.of(A)
+        assert confined is not None
+        flaps.append(confined.is_flapping)
+        serve_out(quarantine, A, float(now))
+    assert flaps == [False, False, True, True]

@@ -59,6 +59,7 @@ def test_the_first_start_wants_everybody_it_was_told_of(reports, waited_s, min_b
         ([A, DOWN], {"a:1"}, 0, None, Decision.GO_IF_IT_FITS),  # it was given up on before
         ([A, WRONG], {"a:1", "d:1"}, 5, None, Decision.GO_IF_IT_FITS),
         ([A, confined("q")], {"a:1", "q:1"}, 1, None, Decision.WAIT),
+        ([A, confined("q", strikes=3)], {"a:1", "q:1"}, 0, None, Decision.GO_IF_IT_FITS),  # it flaps
         ([A, DOWN], {"a:1", "c:1"}, 500, 2, Decision.WAIT),
         ([DOWN], {"c:1"}, 5, None, Decision.GO_IF_IT_FITS),  # the server's own devices may do
     ],

@@ -15,11 +15,11 @@ import pytest
 from gguf import GGUFReader
 
 from rpc_wrapper.engine.binaries import find_engine
+from rpc_wrapper.synthetic.shapes import SHAPES
+from rpc_wrapper.synthetic.writer import write_model
 from scripts.demo_model.stories import story
 from scripts.demo_model.talk import chat, short_text
 from scripts.demo_model.tokenizer import PieceType, Tokenizer
-from rpc_wrapper.synthetic.shapes import SHAPES
-from rpc_wrapper.synthetic.writer import write_model
 
 pytestmark = pytest.mark.engine
 

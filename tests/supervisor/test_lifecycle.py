@@ -261,7 +261,7 @@ def test_a_backend_that_fails_again_and_again_is_no_crash_loop_of_the_child():
     play = ready()
     for _ in range(20):
         play.on(lost, Terminate(), SetTimer(Work.KILL, FENCE_GRACE_S), state=State.FENCING)
-        play.on(Exited(Exit(-9)), SetTimer(Work.BACKOFF, 0.25), state=State.BACKOFF).because("b:1 was lost")
+        play.on(Exited(Exit(-9)), SetTimer(Work.BACKOFF, 1.0), state=State.BACKOFF).because("b:1 was lost")
         play.on(TimerFired(Work.BACKOFF), Prepare(), state=State.PREPARING)
         play.on(Prepared(LAUNCH), Spawn(LAUNCH), state=State.STARTING)
         play.on(Spawned(7), AwaitReady(LAUNCH), SetTimer(Work.DEADLINE, LAUNCH.ready_deadline_s), state=State.STARTING)

@@ -4,6 +4,7 @@ import { byId, h } from "/dashboard/dom.js";
 import { clock, plural, seconds } from "/dashboard/format.js";
 
 const RESTS = new Set(["ready", "stopped", "failed"]); // where an incident ends
+const SETBACKS = new Set(["fault", "backoff", "failed"]); // a restart somebody asked for is none
 const REMARKS = new Set(["note", "fault"]); // they change no state: one that comes at rest is all there is
 const DEEDS = {
   preparing: "asked the backends, planned",
@@ -78,7 +79,7 @@ export function incidents(history) {
     }
     const isRemark = REMARKS.has(occurrence.kind);
     open.occurrences.push(occurrence);
-    open.isFault ||= Boolean(occurrence.fault) || ["fencing", "backoff", "failed"].includes(occurrence.kind);
+    open.isFault ||= Boolean(occurrence.fault) || SETBACKS.has(occurrence.kind);
     open.isOver = RESTS.has(occurrence.kind) || (isRemark && open.occurrences.length === 1);
     if (open.isOver) open = null;
   }
