@@ -67,6 +67,10 @@ SHAPES: dict[str, Shape] = {
         *("llama", 32, 4096, 32000, 4096),
         feed_forward=11008, heads=32, kv_heads=32, about="Llama 2 7B: every head has keys and values of its own",
     ),
+    "llama-2-7b-quarter": Shape(
+        *("llama", 32, 1024, 32000, 4096),
+        feed_forward=2752, heads=8, kv_heads=8, about="Llama 2 7B at a quarter of its width, with all its blocks",
+    ),
     "vicuna-13b": Shape(
         *("llama", 40, 5120, 32000, 4096),
         feed_forward=13824, heads=40, kv_heads=40, about="Vicuna 13B v1.5: the sizes of Llama 2 13B",

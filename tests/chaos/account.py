@@ -21,6 +21,7 @@ class Account:
     unsteady: list[Parting] = field(default_factory=list)  # before any fault, with several clients at once
     partings: list[Parting] = field(default_factory=list)
     cold_start: Timeline | None = None
+    stuck: str = ""  # the fault that the cluster did not get over
     journal_entries: int = 0
     fds: dict[str, tuple[int, int]] = field(default_factory=dict)  # per program: before, after
     wall_s: float = 0.0
@@ -46,6 +47,7 @@ class Account:
             different=tuple(map(str, self.partings)),
             unsteady=tuple(map(str, self.unsteady)),
             leaked=tuple(self._leaked()),
+            stuck=(self.stuck,) if self.stuck else (),
             cold_starts_s=(self.cold_start.load_s,) if self.cold_start else (),
         )
 

@@ -25,8 +25,9 @@ READY_S = 120.0
 STOP_S = 30.0
 POLL_S = 0.02
 SERVER, WORKER = "llama-server", "ggml-rpc-server"
-# Faults follow each other in seconds here; that is no crash loop.
-PACE = {"APP_BACKOFF_MAX_S": "1", "APP_BREAKER_FAILURES": "1000"}
+# Faults follow each other in seconds here and nobody ever stops asking: that is no crash loop, and no reason to leave
+# out for good who has come back.
+PACE = {"APP_BACKOFF_MAX_S": "1", "APP_BREAKER_FAILURES": "1000", "APP_REJOIN_PROBES": "1", "APP_REJOIN": "now"}
 FIRST_PORT, LAST_PORT = 18_000, 31_000  # below what the kernel hands out by itself
 
 
@@ -158,6 +159,12 @@ class Cluster:
         """Return what `/cluster` tells."""
         value: dict[str, Any] = (await self.http.get("/cluster")).json()
         return value
+
+    async def used(self) -> list[Backend]:
+        """Return the backends that llama-server was started over."""
+        rows = (await self.snapshot())["backends"]
+        ports = {int(row["address"].rpartition(":")[2]) for row in rows if row["used"]}
+        return [backend for backend in self.backends if backend.data_wire in ports]
 
     async def state(self) -> str:
         """Return the state of the group."""

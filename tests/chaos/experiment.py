@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from tests.chaos import census
@@ -71,14 +72,23 @@ class Experiment:
             for number in range(self._trial.clients):
                 tasks.create_task(self._load.client(number))
             try:
-                for number, fault in enumerate(self._trial.faults, 1):
-                    if self._stop.is_set():
-                        break
-                    strike = await self._strike(fault)
-                    self._account.strikes.append(strike)
-                    self._trial.tell(f"{number:4} {describe(fault)}: {strike}")
+                await self._strikes()
             finally:
                 self._load.stopping = True
+
+    async def _strikes(self) -> None:
+        """Strike until all is done, or until somebody asks to stop; a cluster that does not heal ends it, too."""
+        for number, fault in enumerate(self._trial.faults, 1):
+            if self._stop.is_set():
+                return
+            try:
+                strike = await self._strike(fault)
+            except (AssertionError, TimeoutError) as error:
+                self._account.stuck = f"{describe(fault)}: {error or f'not healed in {RECOVERY_S:g} s'}"
+                self._trial.tell(self._account.stuck)
+                return
+            self._account.strikes.append(strike)
+            self._trial.tell(f"{number:4} {describe(fault)}: {strike}")
 
     async def _strike(self, fault: Fault) -> Strike:
         load = self._load
@@ -96,8 +106,8 @@ class Experiment:
             await self._settled(seen, running)
         struck_at, by_loop = self._struck[0]
         history = [entry for entry in await self._history() if entry["number"] > seen]
-        recovery = timeline(history, struck_at, waits_s(running, by_loop, is_cut=True))
-        return Strike(fault, recovery, () if recovery else tuple(waits_s(running, by_loop, is_cut=False)))
+        recovery = timeline(history, struck_at, waits_s(running, by_loop))
+        return Strike(fault, recovery, () if recovery else tuple(pauses_s(running, by_loop)))
 
     def _note(self) -> None:
         self._struck.append((time.time(), asyncio.get_running_loop().time()))
@@ -118,7 +128,7 @@ class Experiment:
         """Return the streams that were running at the strike and have not said anything since."""
         struck_at = self._struck[0][1]
         open_ones = [answer for answer in running if not answer.is_over and not answer.has_left]
-        return [answer for answer in open_ones if not waits_s([answer], struck_at, is_cut=True)]
+        return [answer for answer in open_ones if not waits_s([answer], struck_at)]
 
     async def _history(self) -> list[dict[str, Any]]:
         history: list[dict[str, Any]] = (await self._cluster.snapshot())["history"]
@@ -148,14 +158,20 @@ class Experiment:
         return [min(pair) for pair in zip(first, again, strict=True)]
 
 
-def waits_s(running: Sequence[Answer], struck_at: float, *, is_cut: bool) -> list[float]:
-    """Return how long each stream waited for its next token; of those that should have been cut only if it was."""
+def waits_s(running: Sequence[Answer], struck_at: float) -> list[float]:
+    """Return how long each stream that was cut waited for its next token."""
     waits = []
     for answer in running:
-        cuts = [moment for moment in answer.resumed_at if moment >= struck_at] if is_cut else [struck_at]
+        cuts = [moment for moment in answer.resumed_at if moment >= struck_at]
         later = [moment for moment in answer.token_at if cuts and moment >= cuts[0]]
         waits += [later[0] - struck_at] if later else []
     return waits
+
+
+def pauses_s(running: Sequence[Answer], struck_at: float) -> list[float]:
+    """Return the longest pause of each stream that was not cut, from the strike on."""
+    moments = [[struck_at, *(at for at in answer.token_at if at >= struck_at)] for answer in running]
+    return [max(later - earlier for earlier, later in pairwise(each)) for each in moments if len(each) > 1]
 
 
 def describe(fault: Fault) -> str:

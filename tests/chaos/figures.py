@@ -61,6 +61,7 @@ class Figures:
     different: tuple[str, ...] = ()
     unsteady: tuple[str, ...] = ()
     leaked: tuple[str, ...] = ()
+    stuck: tuple[str, ...] = ()
     cold_starts_s: tuple[float, ...] = ()
 
     def __add__(self, other: "Figures") -> "Figures":
@@ -87,6 +88,7 @@ class Figures:
         yield from (f"lost: {one}" for one in self.lost)
         yield from (f"different: {one}" for one in (self.different if exact else ()))
         yield from (f"leaked: {one}" for one in self.leaked)
+        yield from (f"stuck: {one}" for one in self.stuck)
         yield from (f"fenced for nothing: {one.fault.kind}, {one.recovery}" for one in self.fenced_in_vain)
 
     def markdown(self) -> str:

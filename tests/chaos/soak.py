@@ -58,7 +58,7 @@ class Course:
     samples: list[Sample] = field(default_factory=list)
     n_done: int = 0
     lost: list[str] = field(default_factory=list)
-    n_different: int = 0
+    n_different: int | None = None  # unknown where no text was asked for twice
 
     def markdown(self) -> Iterator[str]:
         """Yield the table and what it says."""
@@ -67,7 +67,8 @@ class Course:
         for sample in self.samples:
             yield f"| {' | '.join(sample.cells())} |"
         yield ""
-        yield f"- {self.n_done} requests, {len(self.lost)} lost, {self.n_different} with another text than alone"
+        others = "" if self.n_different is None else f", {self.n_different} with another text than alone"
+        yield f"- {self.n_done} requests, {len(self.lost)} lost{others}"
 
 
 async def sample(cluster: Cluster, began: float, requests: int) -> Sample:

@@ -29,10 +29,12 @@ class Striker:
         self._cluster = cluster
         self._load = load
         self._on_strike = on_strike
+        self._victims: list[Backend] = []
 
     async def strike(self, fault: Fault) -> None:
-        """Return when what was done is undone."""
-        backend = self._cluster.backends[fault.backend]
+        """Strike a backend that is in use; return when what was done is undone."""
+        self._victims = await self._cluster.used()
+        backend = self._victim(fault)
         match fault.kind:
             case FaultKind.TWO_AT_ONCE:
                 await asyncio.gather(*(self._at(one) for one in fault.also))
@@ -48,9 +50,12 @@ class Striker:
             case _:
                 await self._at(fault)
 
+    def _victim(self, fault: Fault) -> Backend:
+        return self._victims[fault.backend % len(self._victims)]
+
     async def _at(self, fault: Fault) -> None:
         """Do one thing at one place, now."""
-        backend = self._cluster.backends[fault.backend]
+        backend = self._victim(fault)
         acts: dict[FaultKind, Callable[[Backend], Awaitable[None] | None]] = {
             FaultKind.KILL_SERVER: lambda _: self._kill_server(),
             FaultKind.KILL_WORKER: self._kill_worker,

@@ -73,7 +73,7 @@ def test_every_cell_becomes_a_row(tmp_path):
     assert "blocks 0-3 and output" in found["vectors"]["plan"]
     assert found["vectors"]["figures"]["prompt"]["median"] > 0
     out = tmp_path / "out"
-    assert [line["cell"] for line in csv.DictReader((out / "results.csv").open())] == list(found)
+    assert [line["cell"] for line in csv.DictReader((out / "results.csv").read_text().splitlines())] == list(found)
     assert "| both |" in (out / "results.md").read_text()
     assert "<svg" in (out / "throughput-over-name.svg").read_text()
     assert len(json.loads((out / "results.json").read_text())["rows"]) == 5

@@ -17,6 +17,7 @@ import pytest
 from tests.engine.cluster import Cluster, demo
 
 TOKEN = re.compile(r"\[Token (\d+)\] (.+) \| server (\d+\.\d+) s \| network \+ backends (\d+\.\d+) s")
+COLOUR = re.compile(r"\x1b\[\d*m")
 DEADLINE_S = 40.0
 
 
@@ -112,7 +113,8 @@ class Terminal:
         while (found := re.search(pattern, self.seen)) is None:
             ready, _, _ = select.select([self.fd], [], [], max(0.0, end - time.monotonic()))
             assert ready, f"{pattern!r} never came; the terminal shows:\n{self.seen}"
-            self.seen += os.read(self.fd, 65536).decode(errors="replace").replace("\r\n", "\n")
+            text = os.read(self.fd, 65536).decode(errors="replace").replace("\r\n", "\n")
+            self.seen = COLOUR.sub("", self.seen + text)
         shown, self.seen = self.seen[: found.end()], self.seen[found.end() :]
         return shown
 
@@ -176,7 +178,7 @@ def test_the_conversation_is_remembered(cluster):
         terminal.until("> ")
         terminal.type("Who are you?\n")
         again = terminal.until(r"\(first token")
-    said = re.sub(r"\x1b\[\d*m", "", first.split("\n", 1)[1]).rsplit("\n", 1)[0]
+    said = first.split("\n", 1)[1].rsplit("\n", 1)[0]
     history = [{"role": "user", "content": "Who are you?"}, {"role": "assistant", "content": said}]
     body = {"messages": [*history, history[0]], "max_tokens": 10, "temperature": 0}
     reply = cluster.post("/v1/chat/completions", body).json()["choices"][0]["message"]["content"]

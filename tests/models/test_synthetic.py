@@ -30,7 +30,13 @@ def parameters(name: str) -> int:
 
 @pytest.mark.parametrize(
     ("name", "published"),
-    [("tinyllama-1.1b", 1_100_048_384), ("llama-3.2-1b", 1_235_814_400), ("llama-3.2-3b", 3_212_749_824)],
+    [
+        ("tinyllama-1.1b", 1_100_048_384),
+        ("llama-3.2-1b", 1_235_814_400),
+        ("llama-3.2-3b", 3_212_749_824),
+        ("llama-2-7b", 6_738_415_616),
+        ("vicuna-13b", 13_015_864_320),
+    ],
 )
 def test_parameter_counts_are_the_real_models(name: str, published: int) -> None:
     factors = SHAPES[name].head_width // 2 if SHAPES[name].rope_factors else 0

@@ -117,6 +117,12 @@ function facts(fault) {
   return h("dl", { class: "facts" }, known.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 }
 
+/** What an entry says beyond the deed itself and the cause, which stands above. */
+function news({ kind, text }, title) {
+  if ([title, DEEDS[kind], "prepared"].includes(text) || text.startsWith("trying again after ")) return "";
+  return text.replace(`${title}; `, "").replace(`: ${title}.`, "");
+}
+
 /** One step, with its place and length in the whole as a bar. */
 function step(occurrence, next, { from, to, title }) {
   const bar = h("span", { class: "span", "aria-hidden": "true" }, h("i"));
@@ -124,8 +130,8 @@ function step(occurrence, next, { from, to, title }) {
   bar.firstChild.style.marginLeft = `${((100 * (occurrence.at - from)) / whole).toFixed(1)}%`;
   bar.firstChild.style.width = `${next ? ((100 * (next.at - occurrence.at)) / whole).toFixed(1) : 0}%`;
   const lasted = h("span", { class: "lasted" }, next ? seconds(next.at - occurrence.at) : "");
-  const isNews = ![title, DEEDS[occurrence.kind], ""].includes(occurrence.text);
-  const why = isNews ? h("span", { class: "why" }, occurrence.text) : null;
+  const said = news(occurrence, title);
+  const why = said ? h("span", { class: "why" }, said) : null;
   const parts = occurrence.recovery ? h("span", { class: "why" }, recovery(occurrence.recovery)) : null;
   return h("li", { "data-kind": occurrence.kind }, h("span", { class: "deed" }, DEEDS[occurrence.kind] ?? occurrence.kind), bar, lasted, why, parts);
 }

@@ -57,7 +57,7 @@ function serverCard(server, snapshot, { server: box }) {
   const lines = [
     `${snapshot.slots} slots × ${snapshot.ctx_size_per_slot?.toLocaleString("en") ?? "?"} tokens`,
     local ? `holds ${local}` : server.used ? `${bytes(server.used)} of buffers` : "",
-    `CPU ${percent(server.cpu)} · ${bytes(server.memory)}`,
+    server.cpu === null ? "" : `CPU ${percent(server.cpu)} · ${bytes(server.memory)}`,
   ];
   return s(
     "g",

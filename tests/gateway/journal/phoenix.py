@@ -9,10 +9,12 @@ from typing import Any
 
 import httpx
 
-from rpc_wrapper.errors import NotReady
+from rpc_wrapper.devices import Endpoint
+from rpc_wrapper.errors import ConfigError, NotReady
 from rpc_wrapper.gateway import GatewayConfig, Readiness, Target, create_app
 from rpc_wrapper.gateway.exchange import Exchange
 from rpc_wrapper.gateway.journal import Journal, ResumeConfig, ResumingExchange, Silence, Vigil, WatchConfig
+from rpc_wrapper.gateway.upstream import Change
 from tests.gateway.serve import DEADLINE_S, running
 
 FAKE = (sys.executable, "-m", "tests.gateway.journal.server", "--port", "0")
@@ -84,8 +86,23 @@ class Phoenix:
         assert self.process is not None
         await asyncio.wait([asyncio.ensure_future(self.process.wait())], timeout=1.0)
 
+    async def observe(self) -> None:
+        pass
+
+    async def changed(self) -> None:
+        await asyncio.Event().wait()
+
+    async def strategies(self) -> dict[str, Any]:
+        return {}
+
     async def restart(self, reason: str) -> None:
         pass
+
+    async def add_backend(self, backend: Endpoint) -> Change:
+        raise ConfigError("a phoenix has no backends")
+
+    async def remove_backend(self, backend: Endpoint) -> Change:
+        raise ConfigError("a phoenix has no backends")
 
 
 async def _listening(process: asyncio.subprocess.Process) -> str:
