@@ -10,6 +10,7 @@ import psutil
 from tests.chaos import census
 from tests.chaos.cluster import Cluster
 from tests.chaos.load import Load, questions
+from tests.chaos.near_ties import parting
 
 MIB = 1024 * 1024
 CONSECUTIVE_TOKENS = 32
@@ -58,7 +59,7 @@ class Course:
     samples: list[Sample] = field(default_factory=list)
     n_done: int = 0
     lost: list[str] = field(default_factory=list)
-    n_different: int | None = None  # unknown where no text was asked for twice
+    different: list[str] | None = None  # unknown where no text was asked for twice
 
     def markdown(self) -> Iterator[str]:
         """Yield the table and what it says."""
@@ -67,8 +68,9 @@ class Course:
         for sample in self.samples:
             yield f"| {' | '.join(sample.cells())} |"
         yield ""
-        others = "" if self.n_different is None else f", {self.n_different} with another text than alone"
+        others = "" if self.different is None else f", {len(self.different)} with another text than alone"
         yield f"- {self.n_done} requests, {len(self.lost)} lost{others}"
+        yield from (f"- {one}" for one in self.different or ())
 
 
 async def sample(cluster: Cluster, began: float, requests: int) -> Sample:
@@ -141,5 +143,6 @@ async def soak(cluster: Cluster, crowd: Crowd, tell: Callable[[str], None]) -> C
     course.samples.append(await sample(cluster, began, load.n_done))
     course.n_done = load.n_done
     course.lost = [answer.why for answer in load.answers if answer.is_lost]
-    course.n_different = sum(map(load.is_different, load.answers))
+    different = [answer for answer in load.answers if load.is_different(answer)]
+    course.different = [str(await parting(cluster.http, each, load.expected[each.question])) for each in different]
     return course
