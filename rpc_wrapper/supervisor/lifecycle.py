@@ -224,9 +224,11 @@ class Lifecycle:
 
     @property
     def _grace_s(self) -> float:
-        """Return how long the child may take to end: little when it is at fault, for then it may never."""
-        is_faulty = self.state is State.FENCING and self._fenced_for is not None
-        return self._fence_grace_s if is_faulty else self._stop_grace_s
+        """Return how long the child may take to end: little when another is to follow.
+
+        One that is at fault may never end, and a llama-server that still has streams only falls silent on SIGTERM.
+        """
+        return self._fence_grace_s if self.state is State.FENCING else self._stop_grace_s
 
     def _enter(self, state: State, reason: str) -> None:
         if self.state is State.READY:

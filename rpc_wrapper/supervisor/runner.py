@@ -48,8 +48,8 @@ _log = logging.getLogger(__name__)
 class Runner:
     """Keep one child running from ``run()`` until ``stop()``; call everything in the event loop of ``run()``.
 
-    A child that must end gets SIGTERM once, and its group SIGKILL after a grace: ``stop_grace_s`` when somebody asked,
-    ``fence_grace_s`` when something is wrong, for a blocked engine does not hear a SIGTERM.
+    A child that must end gets SIGTERM once, and its group SIGKILL after a grace: ``stop_grace_s`` when it is to stop,
+    ``fence_grace_s`` when another is to follow, for a blocked engine does not hear a SIGTERM.
     """
 
     def __init__(

@@ -81,7 +81,8 @@ class Figures:
     @property
     def fenced_in_vain(self) -> list[Strike]:
         """Return the strikes that should have passed without anybody being fenced."""
-        return [strike for strike in self.strikes if strike.fault.kind in HARMLESS and strike.recovery]
+        unplanned = [one for one in self.strikes if one.recovery and not one.recovery.is_planned]
+        return [strike for strike in unplanned if strike.fault.kind in HARMLESS]
 
     def broken(self, *, exact: bool) -> Iterator[str]:
         """Yield every promise that was not kept; what is different counts in exact mode only."""

@@ -36,6 +36,14 @@ def test_entries_that_are_no_states_are_no_time_of_their_own():
     assert (found.fence_s, found.load_s) == (3, 1)
 
 
+def test_a_planned_restart_is_told_from_a_fault():
+    entries = history((11, "fencing"), (12, "ready"))
+    for cause, is_planned in (("RestartRequested", True), ("FaultFound", False)):
+        found = timeline([{**entries[0], "cause": cause}, {**entries[1], "cause": "BecameReady"}], struck_at=10)
+        assert found is not None
+        assert found.is_planned is is_planned
+
+
 @pytest.mark.parametrize("entries", [(), ((8.0, "starting"), (9.0, "ready")), ((11.0, "fencing"),)])
 def test_without_a_way_back_to_ready_there_is_none(entries: tuple[tuple[float, str], ...]):
     assert timeline(history(*entries), struck_at=10) is None

@@ -22,6 +22,7 @@ class Timeline:
     wait_s: float
     load_s: float
     streams_s: tuple[float, ...] = ()
+    is_planned: bool = False  # somebody asked for another start: a backend came back, or an admin wished it
 
     def __str__(self) -> str:
         spans = (
@@ -42,7 +43,8 @@ def timeline(
     history: Sequence[Mapping[str, Any]], struck_at: float, streams_s: Sequence[float] = ()
 ) -> Timeline | None:
     """Return the recovery that followed a strike (Unix seconds); None when the engine stayed."""
-    states = [(entry["at"], entry["kind"]) for entry in history if entry["kind"] in STATES and entry["at"] >= struck_at]
+    entries = [entry for entry in history if entry["kind"] in STATES and entry["at"] >= struck_at]
+    states = [(entry["at"], entry["kind"]) for entry in entries]
     if not states or states[-1][1] != "ready":
         return None
     spent = dict.fromkeys(STATES, 0.0)
@@ -55,4 +57,5 @@ def timeline(
         wait_s=spent["backoff"] + spent["preparing"],
         load_s=spent["starting"],
         streams_s=tuple(streams_s),
+        is_planned=entries[0].get("cause") == "RestartRequested",
     )

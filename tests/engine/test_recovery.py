@@ -1,7 +1,10 @@
 """A killed child comes back by itself, and meanwhile nobody is told that all is well."""
 
+import json
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,3 +49,20 @@ def test_a_request_during_the_recovery_waits_for_it(tmp_path: Path):
         cluster.children("llama-server")[0].send_signal(signal.SIGKILL)
         eventually(lambda: cluster.get("/cluster").json()["state"] != "ready", "its end", 5)
         assert cluster.complete("The little fox") == expected
+
+
+def test_a_restart_somebody_asked_for_does_not_wait_for_streams(tmp_path: Path):
+    body = {"prompt": "The little fox", "n_predict": 400, "ignore_eos": True, "temperature": 0, "stream": True}
+    with demo(tmp_path, "--exact", "true", "--stop-s", "600") as cluster, ThreadPoolExecutor(1) as pool:
+        expected = streamed(cluster, body)
+        answer = pool.submit(streamed, cluster, body)
+        eventually(lambda: cluster.get("/cluster").json()["traffic"]["running"], "a running request", 10)
+        assert cluster.post("/cluster/restart", {}).status_code == 202
+        eventually(lambda: cluster.get("/cluster").json()["restarts"] and cluster.is_ready(), "the restart", 30)
+        assert answer.result(60) == expected
+
+
+def streamed(cluster: Cluster, body: dict[str, Any]) -> str:
+    """Return the text of a streamed completion."""
+    events = [line.removeprefix("data: ") for line in cluster.post("/completion", body).text.splitlines()]
+    return "".join(json.loads(event)["content"] for event in events if event.startswith("{"))

@@ -1,7 +1,7 @@
 """The list of backends changes only when the cluster can live with it; the probes are real."""
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -25,9 +25,9 @@ class Stage:
         self.muster = Muster(listed, scout, Patience(), 3)
         self.restarts: list[str] = []
         self.refusal: PlanError | None = None
-        self.server: Any = SimpleNamespace(muster=self.muster, scout=scout, start=None, check_fit=self._check_fit)
-        runner: Any = SimpleNamespace(restart=self.restarts.append, note=self.restarts.append)
-        self.membership = Membership(self.server, runner, has_own_devices=False)
+        self.server = SimpleNamespace(muster=self.muster, scout=scout, start=None, check_fit=self._check_fit)
+        runner = SimpleNamespace(restart=self.restarts.append, note=self.restarts.append)
+        self.membership = Membership(cast(Any, self.server), cast(Any, runner), has_own_devices=False)
 
     @property
     def reports(self) -> Any:

@@ -190,7 +190,7 @@ def test_a_long_spell_of_readiness_clears_the_count():
 def test_a_planned_restart_is_no_setback_and_has_the_longer_grace():
     play = ready()
     for _ in range(10):
-        play.on(RestartRequested("replan"), Terminate(), SetTimer(Work.KILL, STOP_GRACE_S), state=State.FENCING)
+        play.on(RestartRequested("replan"), Terminate(), SetTimer(Work.KILL, FENCE_GRACE_S), state=State.FENCING)
         ready(play.on(TERMINATED, Prepare(), state=State.PREPARING).because("replan"))
     assert play.life.restarts == 10
 

@@ -345,14 +345,9 @@ async def test_a_recovery_is_timed_in_the_history(launch: Launcher) -> None:
         runner.note("somebody was seen to limp")
         runner.report_fault(SILENCE)
         end = await until(runner, lambda now: now.restarts == 1 and now.state is State.READY)
-    noted, fault, back = (
-        next(entry for entry in end.history if found(entry))
-        for found in (
-            lambda entry: entry.kind == "note",
-            lambda entry: entry.fault,
-            lambda entry: entry.recovery,
-        )
-    )
+    noted = next(entry for entry in end.history if entry.kind == "note")
+    fault = next(entry for entry in end.history if entry.fault)
+    back = next(entry for entry in end.history if entry.recovery)
     assert noted.text == "somebody was seen to limp"
     assert fault.fault == SILENCE
     recovery = back.recovery

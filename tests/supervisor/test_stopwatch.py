@@ -26,7 +26,7 @@ LAUNCH = Launch(("engine",), {})
 SILENCE = FaultFound(Fault(FaultKind.SILENCE, "silence", "b:1", detected_after_s=9.0))
 GONE = Exited(Exit(-9, Diagnosis(backend="b:1")))
 UP = BecameReady("up", load_s=0.5, first_token_s=0.25)
-RISE = [(1.0, Prepared(LAUNCH)), (0.0, Spawned(7)), (0.75, UP)]
+RISE: list[tuple[float, Event]] = [(1.0, Prepared(LAUNCH)), (0.0, Spawned(7)), (0.75, UP)]
 
 
 def play(*steps: tuple[float, Event]) -> list[Recovery | None]:
@@ -59,8 +59,8 @@ def test_a_request_is_a_recovery_too():
 
 
 def test_attempts_that_fail_belong_to_the_same_recovery():
-    again = (0.25, TimerFired(Work.BACKOFF))
-    steps = [(20.0, GONE), again, (1.0, PrepareFailed("no", permanent=False)), again]
+    again: tuple[float, Event] = (0.25, TimerFired(Work.BACKOFF))
+    steps: list[tuple[float, Event]] = [(20.0, GONE), again, (1.0, PrepareFailed("no", permanent=False)), again]
     steps += [(1.0, Prepared(LAUNCH)), (0.0, Spawned(7)), (4.0, GONE), again]
     recovery = play(*steps, *RISE)[-1]
     assert recovery is not None
