@@ -38,6 +38,15 @@ class Cluster:
     engine: Target
 
 
+def interrupt_on_sigterm() -> None:
+    """Take SIGTERM like Ctrl-C from now on, so that clusters are stopped, not left behind.
+
+    SIGINT is raised again instead of KeyboardInterrupt: asyncio.run cancels its main task on it, whereas an exception
+    would come up wherever the program happens to be, in the middle of starting a process for one.
+    """
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+
+
 @asynccontextmanager
 async def demo_cluster(place: Place, port: int, arguments: Sequence[str]) -> AsyncIterator[Cluster]:
     """Yield a demo on ``port`` as soon as its gateway is ready, and stop it afterwards; raise StartFailed."""

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import shlex
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from typing import Annotated
 import typer
 
 from rpc_wrapper.bench import draw
-from rpc_wrapper.bench.cluster import Place
+from rpc_wrapper.bench.cluster import Place, interrupt_on_sigterm
 from rpc_wrapper.bench.driver import Schedule, Target
 from rpc_wrapper.bench.lifetimes import Recipe, own_cluster, recovery_times_s, start_times_s
 from rpc_wrapper.bench.report import Environment, Result, to_charts, to_csv, to_json, to_markdown
@@ -80,7 +79,7 @@ def bench(
         Workload(prompt_tokens, n_predict, count, requests, rate, Kind(kind)) for count in parse_counts(streams)
     ]
     if recipes:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: clusters are stopped, not left behind
+        interrupt_on_sigterm()
     result, environment = asyncio.run(_measure(subjects, workloads, Schedule(repeats, warm_up, seed)))
     text = to_markdown(result, environment)
     typer.echo(text)

@@ -2,7 +2,6 @@
 
 import asyncio
 import shlex
-import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 
 from rpc_wrapper.bench import draw
-from rpc_wrapper.bench.cluster import Place
+from rpc_wrapper.bench.cluster import Place, interrupt_on_sigterm
 from rpc_wrapper.bench.environment import busy_share, environment
 from rpc_wrapper.bench.report import Environment
 from rpc_wrapper.cli import options
@@ -59,7 +58,7 @@ def experiment(
         ledger.path.unlink(missing_ok=True)
     parse_endpoints(backends)
     given = tuple(word.strip() for word in backends.split(",") if word.strip())
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: clusters are stopped, not left behind
+    interrupt_on_sigterm()
     with tempfile.TemporaryDirectory(prefix="rpcw-experiment-") as scratch:
         bed = Bed(Place(Path(scratch), options.environment()), Models(models.expanduser(), path.parent), given)
         run = Run(what, chosen(what.cells, only or ()), bed, ledger)
