@@ -57,8 +57,12 @@ class AlertingServer(threading.Thread):
 
     def run(self) -> None:
         sock, _ = self._listener.accept()
-        with self._listener, sock, contextlib.suppress(ssl.SSLError, ConnectionError):
-            self._context.wrap_socket(sock, server_side=True)
+        with self._listener, sock.dup() as raw, contextlib.suppress(ConnectionError):
+            with contextlib.suppress(ssl.SSLError):
+                self._context.wrap_socket(sock, server_side=True)
+            raw.shutdown(socket.SHUT_WR)
+            while raw.recv(4096):  # closed over unread bytes, the connection would be reset, and the alert with it
+                pass
 
     def __enter__(self) -> "AlertingServer":
         self.start()
