@@ -3,6 +3,8 @@
 import json
 import signal
 import socket
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -78,6 +80,26 @@ def test_texts_embedded_together_are_embedded_as_alone(cluster: Cluster):
     assert at_once == [pytest.approx(each, abs=1e-5) for each in alone]
     assert [item["embedding"] for item in in_one["data"]] == [pytest.approx(each, abs=1e-5) for each in alone]
     assert in_one["usage"]["prompt_tokens"] > len(texts)
+
+
+def test_a_text_is_embedded_under_a_load_without_a_gap(tmp_path: Path):
+    body = {"prompt": "The little fox", "n_predict": 120, "ignore_eos": True}
+    over = threading.Event()
+
+    def generate(number: int) -> None:
+        time.sleep(0.3 * number)  # so that there is always one in the middle of its text
+        while not over.is_set():
+            cluster.post("/completion", body)
+
+    with demo(tmp_path) as cluster, ThreadPoolExecutor(4) as pool:
+        try:
+            clients = [pool.submit(generate, number) for number in range(3)]
+            eventually(lambda: cluster.get("/cluster").json()["traffic"]["running"] == len(clients), "a load", 20)
+            for _ in range(3):
+                assert cluster.post("/v1/embeddings", {"input": "a red ball"}).json()["data"]
+        finally:
+            over.set()
+        assert [client.result() for client in clients] == [None] * 3
 
 
 def test_the_official_anthropic_client(cluster: Cluster):

@@ -130,6 +130,70 @@ async def test_everything_else_is_not_held_up():
         assert engine.at_once == 2
 
 
+class Busy:
+    """An engine that embeds only while nobody generates, as the real one does."""
+
+    def __init__(self) -> None:
+        self.generating = 0
+        self.began = asyncio.Event()
+        self.text_is_here = asyncio.Event()
+        self._idle = asyncio.Event()
+
+    @asynccontextmanager
+    async def __call__(self, request: EngineRequest) -> AsyncIterator[EngineAnswer]:
+        if b"input" in request.body:
+            self.text_is_here.set()
+            await self._idle.wait()
+            yield EngineAnswer(200, [], chunks(b"{}"))
+            return
+        self.generating += 1
+        self._idle.clear()
+        self.began.set()
+        yield EngineAnswer(200, [], chunks(b"{}"))
+        self.generating -= 1
+        if not self.generating:
+            self._idle.set()
+
+
+async def test_a_text_that_has_waited_long_goes_before_whoever_comes_then():
+    engine = Busy()
+    exchange = TextByText(engine, patience_s=0.0)
+    completion = asked({"prompt": "a"}, "/completion")
+    async with exchange(completion):
+        text = asyncio.create_task(answer_of(exchange, asked({"input": "a"})))
+        await asyncio.wait_for(engine.text_is_here.wait(), 5)
+        await asyncio.sleep(0)  # the door shuts
+        engine.began.clear()
+        late = asyncio.create_task(answer_of(exchange, completion))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(engine.began.wait(), 0.1)
+    await asyncio.wait_for(text, 5)
+    await asyncio.wait_for(late, 5)
+
+
+async def test_a_text_that_has_to_wait_a_little_only_holds_nobody_up():
+    engine = Busy()
+    exchange = TextByText(engine, patience_s=3600.0)
+    completion = asked({"prompt": "a"}, "/completion")
+    async with exchange(completion):
+        text = asyncio.create_task(answer_of(exchange, asked({"input": "a"})))
+        await asyncio.wait_for(engine.text_is_here.wait(), 5)
+        await asyncio.wait_for(answer_of(exchange, completion), 5)
+    await asyncio.wait_for(text, 5)
+
+
+async def test_a_text_whose_client_left_opens_the_door_again():
+    engine = Busy()
+    exchange = TextByText(engine, patience_s=0.0)
+    completion = asked({"prompt": "a"}, "/completion")
+    async with exchange(completion):
+        text = asyncio.create_task(answer_of(exchange, asked({"input": "a"})))
+        await asyncio.wait_for(engine.text_is_here.wait(), 5)
+        text.cancel()
+        await asyncio.wait([text])
+        await asyncio.wait_for(answer_of(exchange, completion), 5)
+
+
 async def test_a_refusal_of_one_text_is_the_answer():
     def refusing(value: dict[str, Any]) -> tuple[int, Any]:
         return (400, {"error": "too long"}) if value["input"] == "bb" else openai(value)
