@@ -27,11 +27,12 @@ async def greedy(target: Target) -> Any:
 async def test_gateway_engine_and_twin_say_the_same_and_leave_nothing_behind(tmp_path):
     arguments = ["--model", str(DEMO), "--ctx-size", "256", "--parallel", "1"]
     [port] = free_ports(1)
+    earlier = set(psutil.Process().children(recursive=True))  # of tests whose clusters live on
     async with demo_cluster(Place(tmp_path, environment()), port, arguments) as cluster:
         programs = programs_of(cluster.pid)
         async with bare_twin(programs, environment()) as twin:
             answers = [await greedy(target) for target in (cluster.gateway, cluster.engine, twin.target)]
-            family = [psutil.Process(cluster.pid), *psutil.Process().children(recursive=True)]
+            family = set(psutil.Process().children(recursive=True)) - earlier
     assert len(programs.workers) == 2
     assert len(family) >= 1 + 3 + 3
     assert answers[0]
