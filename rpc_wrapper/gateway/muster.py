@@ -51,6 +51,8 @@ class Muster:
             if decision is Decision.GIVE_UP:
                 raise PermanentFailure(self._given_up(roll))
             report(f"waiting: {roll.sentence}{refusal}")
+            if fit and waited_s >= self._patience.rejoin_wait_s:
+                self._quarantine.relent()  # a backend that flaps is better than no cluster at all
             await asyncio.sleep(SURVEY_PAUSE_S if waited_s < LATER_S else LATER_PAUSE_S)
 
     def _given_up(self, roll: RollCall) -> ConfigError | ProcessError:

@@ -62,6 +62,11 @@ class Quarantine:
         self._confined[backend] = known
         return False
 
+    def relent(self) -> None:
+        """Be content with as many probes as after a first failure; who has answered so many goes with its next one."""
+        for backend, known in self._confined.items():
+            self._confined[backend] = replace(known, needed=self._probes)
+
     def of(self, backend: str) -> Confinement | None:
         """Return why a backend may not be used, None when it may."""
         return self._confined.get(backend)

@@ -9,6 +9,9 @@ from rpc_wrapper.link.delay import DelayLine
 from rpc_wrapper.link.end import Chunk, End
 
 MAX_BACKLOG_S = 0.05  # of bytes that wait for bandwidth, before their source has to wait
+# A loop's timers are good to a millisecond either way (libuv counts in whole ones): the last bit is waited for awake,
+# so that a simulated network is as slow as it says and no slower.
+TIMER_S = 0.002
 
 
 class Line:
@@ -27,7 +30,7 @@ class Line:
         self._finish = finish
         self._loop = asyncio.get_running_loop()
         self._under_way: deque[tuple[float, Chunk | None]] = deque()  # None is the end of the stream
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._brake: asyncio.TimerHandle | None = None
 
     def send(self, chunks: Sequence[Chunk]) -> None:
@@ -64,7 +67,10 @@ class Line:
 
     def _schedule(self) -> None:
         if self._timer is None and self._under_way:
-            self._timer = self._loop.call_later(max(self._under_way[0][0] - monotonic(), 0.0), self._arrive)
+            left_s = self._under_way[0][0] - monotonic() - TIMER_S
+            self._timer = (
+                self._loop.call_later(left_s, self._arrive) if left_s > 0 else self._loop.call_soon(self._arrive)
+            )
 
     def _arrive(self) -> None:
         self._timer = None
@@ -78,5 +84,6 @@ class Line:
             self._deliver(arrived)
             self._finish()
             return
-        self._deliver(arrived)
+        if arrived:
+            self._deliver(arrived)
         self._schedule()

@@ -81,14 +81,21 @@ class Experiment:
         for number, fault in enumerate(self._trial.faults, 1):
             if self._stop.is_set():
                 return
-            try:
-                strike = await self._strike(fault)
-            except (AssertionError, TimeoutError) as error:
-                self._account.stuck = f"{describe(fault)}: {error or f'not healed in {RECOVERY_S:g} s'}"
-                self._trial.tell(self._account.stuck)
+            strike = await self._strike_or_stuck(fault)
+            self._trial.tell(f"{number:4} {describe(fault)}: {strike}" if strike else self._account.stuck)
+            if strike is None:
                 return
             self._account.strikes.append(strike)
-            self._trial.tell(f"{number:4} {describe(fault)}: {strike}")
+
+    async def _strike_or_stuck(self, fault: Fault) -> Strike | None:
+        """Strike; None when that failed, for the account of what was done so far must not be lost with it."""
+        try:
+            return await self._strike(fault)
+        except TimeoutError:
+            self._account.stuck = f"{describe(fault)}: not healed in {RECOVERY_S:g} s"
+        except Exception as error:
+            self._account.stuck = f"{describe(fault)}: {error!r}"
+        return None
 
     async def _strike(self, fault: Fault) -> Strike:
         load = self._load
@@ -176,7 +183,7 @@ def pauses_s(running: Sequence[Answer], struck_at: float) -> list[float]:
 
 def describe(fault: Fault) -> str:
     """Say what a fault is."""
-    also = " + ".join(f"{one.kind} ({one.backend})" for one in fault.also)
+    also = " + ".join(one.kind for one in fault.also)
     return f"{fault.kind}: {also}" if also else f"{fault.kind} ({fault.backend})"
 
 

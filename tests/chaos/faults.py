@@ -54,9 +54,8 @@ def draw(kinds: Sequence[FaultKind], count: int, n_backends: int, seed: int) -> 
 
 
 def _fault(kind: FaultKind, n_backends: int, random: Random) -> Fault:
-    first, second = random.sample(range(n_backends), 2)
+    backend = random.randrange(n_backends)
     also: tuple[Fault, ...] = ()
     if kind is FaultKind.TWO_AT_ONCE:
-        one, other = random.choice(PAIRED), random.choice(PAIRED)
-        also = (Fault(one, first, 0.0), Fault(other, second, 0.0))
-    return Fault(kind, first, random.uniform(0.0, 1.0), also)
+        also = tuple(Fault(random.choice(PAIRED), backend, 0.0) for _ in range(2))
+    return Fault(kind, backend, random.uniform(0.0, 1.0), also)

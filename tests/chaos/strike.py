@@ -37,7 +37,8 @@ class Striker:
         backend = self._victim(fault)
         match fault.kind:
             case FaultKind.TWO_AT_ONCE:
-                await asyncio.gather(*(self._at(one) for one in fault.also))
+                one, other = fault.also
+                await asyncio.gather(self._at(one, backend), self._at(other, self._other_than(backend)))
             case FaultKind.DURING_RECOVERY:
                 await self._second(backend, lambda state: state != "ready")
             case FaultKind.DURING_LOAD:
@@ -48,14 +49,17 @@ class Striker:
                 await self._long_stream()
                 self._kill_worker(backend)
             case _:
-                await self._at(fault)
+                await self._at(fault, backend)
 
     def _victim(self, fault: Fault) -> Backend:
         return self._victims[fault.backend % len(self._victims)]
 
-    async def _at(self, fault: Fault) -> None:
+    def _other_than(self, backend: Backend) -> Backend:
+        """Return another backend: one in use if there is one."""
+        return next(each for each in (*self._victims, *self._cluster.backends) if each is not backend)
+
+    async def _at(self, fault: Fault, backend: Backend) -> None:
         """Do one thing at one place, now."""
-        backend = self._victim(fault)
         acts: dict[FaultKind, Callable[[Backend], Awaitable[None] | None]] = {
             FaultKind.KILL_SERVER: lambda _: self._kill_server(),
             FaultKind.KILL_WORKER: self._kill_worker,

@@ -49,6 +49,12 @@ def never_fits(roll: RollCall) -> None:
         raise PlanError("short by 5 MiB")
 
 
+def needs_one(roll: RollCall) -> None:
+    """Refuse an empty cluster."""
+    if not roll.usable:
+        never_fits(roll)
+
+
 async def test_a_first_start_gives_up_on_who_does_not_come():
     async with running(Options()) as (worker, _), muster(worker, NOBODY) as stage:
         with pytest.raises(PermanentFailure, match=r"waited 0.3 s \(APP_WAIT_S\): 1 of 2 backends can be used.*2 are"):
@@ -98,6 +104,17 @@ async def test_who_failed_is_used_again_after_its_probes():
             f"{worker} has answered its probes and leaves quarantine",
         ]
         assert f"{worker} is in quarantine (2 of 3 probes answered)" in stage.reports[-1]
+
+
+async def test_who_failed_often_is_not_put_off_while_nothing_runs_without_it():
+    patience = Patience(rejoin_wait_s=0.2)
+    async with running(Options()) as (worker, fake), muster(worker, patience=patience, probes=1) as stage:
+        for _ in range(5):
+            stage.muster.blame(str(worker), "was lost")
+            asked = fake.accepted
+            await stage.gather(worker, fit=needs_one)
+        assert "in quarantine (0 of 16 probes answered)" in stage.notes[-2]
+        assert fake.accepted - asked < 8
 
 
 async def test_newcomers_are_those_who_are_not_in_use_and_may_be():

@@ -42,6 +42,20 @@ def test_each_failure_costs_twice_the_probes_up_to_a_bound():
     assert needed == [2, 4, 8, 16, 32, 64, 64, 64]
 
 
+def test_where_nobody_else_can_help_the_first_probes_will_do():
+    quarantine = Quarantine(3)
+    for _ in range(4):
+        quarantine.confine(A, "lost", 0.0)
+        serve_out(quarantine, A, 0.0)
+    quarantine.confine(A, "lost", 0.0)
+    quarantine.probed(A, 0.0, answered=True)
+    quarantine.relent()
+    assert not quarantine.probed(A, 0.0, answered=True)
+    assert quarantine.probed(A, 0.0, answered=True)
+    quarantine.confine(A, "lost", 1.0)
+    assert serve_out(quarantine, A, 1.0) == 3 << 5  # it is not forgiven for that
+
+
 def test_a_long_good_time_is_forgiven():
     quarantine = Quarantine(3)
     for now, needed in ((0.0, 3), (10.0, 6), (15.0 + FORGIVEN_AFTER_S, 12), (21.0 + 2 * FORGIVEN_AFTER_S, 3)):
