@@ -66,11 +66,16 @@ class Line:
         self._source.unbrake()
 
     def _schedule(self) -> None:
-        if self._timer is None and self._under_way:
-            left_s = self._under_way[0][0] - monotonic() - TIMER_S
-            self._timer = (
-                self._loop.call_later(left_s, self._arrive) if left_s > 0 else self._loop.call_soon(self._arrive)
-            )
+        if self._timer is not None or self._delay is None or not self._under_way:
+            return
+        now = monotonic()
+        left_s = self._under_way[0][0] - now
+        # While bytes wait for bandwidth, that alone tells how long all of them take: a late piece costs nothing.
+        awake_s = 0.0 if self._delay.backlog_s(now) > 0 else TIMER_S
+        if left_s > awake_s:
+            self._timer = self._loop.call_later(left_s - awake_s, self._arrive)
+        else:
+            self._timer = self._loop.call_soon(self._arrive)
 
     def _arrive(self) -> None:
         self._timer = None

@@ -2,6 +2,7 @@
 
 import gzip
 import re
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from tests.gateway.serve import FakeUpstream, serving
 
 READY = Target("http://127.0.0.1:1")
 FILES = dashboard.read_files()
+SCRIPTS = sorted(Path(dashboard.__file__).parent.glob("*.js"))
 MOST_BYTES = 150_000  # of the whole page, before it is packed
 
 
@@ -17,7 +19,7 @@ def test_the_page_is_small():
     assert sum(len(file.body) for file in FILES.values()) < MOST_BYTES
 
 
-def test_the_page_names_every_module_and_no_other_host():
+def test_the_page_names_every_file_and_no_other_host():
     index = FILES["index.html"].body.decode()
     named = set(re.findall(r'"/dashboard/([\w.]+)"', index))
     assert named == set(FILES) - {"index.html"}
@@ -26,9 +28,16 @@ def test_the_page_names_every_module_and_no_other_host():
         assert re.findall(r"https?://\w", text) == [], name
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".js")])
-def test_no_script_parses_a_string_as_html(name: str):
-    text = FILES[name].body.decode()
+def test_every_script_is_part_of_the_one_that_is_served():
+    served = FILES["app.js"].body.decode()
+    assert len(SCRIPTS) > 10
+    for path in SCRIPTS:
+        assert served.count(f"const ${path.stem} = ") == 1, path.name
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_no_script_parses_a_string_as_html(path: Path):
+    text = path.read_text()
     for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "srcdoc"):
         assert way not in text
 
