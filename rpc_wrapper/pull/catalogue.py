@@ -111,7 +111,10 @@ def resolve(wanted: str, *, hub: str = HUB, sha256: str | None = None) -> Source
 
 def _file_of(url: str) -> str:
     """Return the file name at the end of a URL's path."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigError(f"{url} is no URL ({error}): copy the address of the file itself") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(f"{url} is not an http or https URL: copy the address of the file itself")
     name = PurePosixPath(unquote(parts.path)).name

@@ -68,26 +68,47 @@ class Download:
         return self.target.is_file() and self.source.sha256 is not None and _digest(self.target) == self.source.sha256
 
     def run(self, *, overwrite: bool = False) -> None:
-        """Download, check, and put the file in its place.
+        """Download, check, and put the file in its place; one that is there already, to the byte, is kept.
 
-        Raises ConfigError when it is there and may not be overwritten or the disk is full, TransportError when the
-        server refuses or breaks off without having sent anything more, GGUFError when what came is not it.
+        Raises ConfigError when another one is there and may not be overwritten or the folder does not take it,
+        TransportError when the server refuses or breaks off without having sent anything more, GGUFError when what
+        came is not it.
         """
-        if self.target.exists() and not overwrite:
-            raise ConfigError(f"{self.target} exists and is another file: give --force to replace it")
-        self.target.parent.mkdir(parents=True, exist_ok=True)
-        with httpx.Client(headers=self._headers, follow_redirects=True, timeout=TIMEOUT) as client:
-            facts = self._ask(client)
-            part = self._part(facts)
-            self._check_space(part, facts)
-            self._fetch(client, facts, part)
-        self._check(part, facts)
-        part.replace(self.target)
+        try:
+            with httpx.Client(headers=self._headers, follow_redirects=True, timeout=TIMEOUT) as client:
+                facts = self._ask(client)
+                if overwrite or not self._is_kept(facts):
+                    self._get(client, facts)
+        except OSError as error:
+            raise ConfigError(
+                f"{self.target} cannot be written ({error.strerror}): make that possible or choose another --output-dir"
+            ) from error
 
     def _ask(self, client: httpx.Client) -> Facts:
         """Open the file only to read the headers: the digest decides which partial file is ours."""
-        with self._open(client, 0) as response:
-            return Facts.of(response)
+        try:
+            with self._open(client, 0) as response:
+                return Facts.of(response)
+        except httpx.TransportError as error:
+            raise TransportError(f"{self._host} hung up or fell silent ({error}): run the same again") from error
+
+    def _is_kept(self, facts: Facts) -> bool:
+        """Tell whether the file is there; refuse to touch one that is not it, or need not be."""
+        if not self.target.exists():
+            return False
+        expected = self.source.sha256 or facts.sha256
+        if expected and _digest(self.target) == expected:
+            return True
+        why = "is another file" if expected else "may be another file (its SHA-256 is not known)"
+        raise ConfigError(f"{self.target} exists and {why}: give --force to replace it")
+
+    def _get(self, client: httpx.Client, facts: Facts) -> None:
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        part = self._part(facts)
+        self._check_space(part, facts)
+        self._fetch(client, facts, part)
+        self._check(part, facts)
+        part.replace(self.target)
 
     def _part(self, facts: Facts) -> Path:
         identity = self.source.sha256 or facts.sha256 or facts.validator or ""
@@ -144,6 +165,8 @@ class Download:
                 yield response
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.TooManyRedirects) as error:
             raise TransportError(f"{self._host} cannot be reached: {error}") from error
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise ConfigError(f"{self.source.url} is no address ({error}): copy that of the file itself") from error
 
     def _refuse(self, response: httpx.Response) -> None:
         match response.status_code:

@@ -61,6 +61,10 @@ class Container:
         """Return starting, healthy or unhealthy."""
         return str(self.state()["Health"]["Status"])
 
+    def last_verdict(self) -> str:
+        """Return what the latest health check printed; nothing before the first."""
+        return "".join(str(check["Output"]) for check in self.state()["Health"]["Log"][-1:])
+
     def wait_healthy(self) -> None:
         """Wait until it is healthy; show its log when it ends instead."""
         wait_for("healthy", lambda: self.health() == "healthy" or self._refuse_end())

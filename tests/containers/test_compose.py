@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from rpc_wrapper.config import Settings
 from tests.containers.docker import ROOT, Container, Project, docker, wait_for
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(2700)]
@@ -51,16 +52,39 @@ class Stream:
         return bool(self.events) and self.events[-1].get("stop") is True
 
 
+def configured(*options: str, **environ: str) -> dict[str, Any]:
+    """Return the services as compose reads them."""
+    command = ("compose", "--file", "docker-compose.dist.yml", *options, "config", "--format", "json")
+    said = docker(*command, environ=environ)
+    found: dict[str, Any] = json.loads(said[said.index("{") :])["services"]
+    return found
+
+
 def test_the_file_is_valid_with_and_without_cuda_and_publishes_on_loopback_only() -> None:
     for profile in ([], ["--profile", "cuda"]):
-        config = docker("compose", "--file", "docker-compose.dist.yml", *profile, "config", "--format", "json")
-        services = json.loads(config[config.index("{") :])["services"]
+        services = configured(*profile)
         published = {
             (name, port["host_ip"], port["target"]) for name, one in services.items() for port in one.get("ports", [])
         }
         assert published == {("main", "127.0.0.1", 8080)}
         assert all(services[name]["mem_limit"] for name in ("main", "backend-cpu"))
     assert services["backend-cuda"]["profiles"] == ["cuda"]
+
+
+def test_the_servers_settings_are_passed_on_if_they_are_set() -> None:
+    environment = configured(APP_CTX_SIZE="512", APP_REPEAT_PENALTY="1.1")["main"]["environment"]
+    assert (environment["APP_CTX_SIZE"], environment["APP_REPEAT_PENALTY"]) == ("512", "1.1")
+    assert environment["APP_PARALLEL"] is None
+
+
+def test_every_setting_the_file_names_exists() -> None:
+    known = {f"APP_{name.upper()}" for name in Settings.model_fields}
+    assert all(set(service["environment"]) <= known for service in configured("--profile", "cuda").values())
+
+
+def test_one_version_of_llama_cpp_is_built_for_every_image() -> None:
+    services = configured("--profile", "cuda", LLAMACPP_VERSION="b9000")
+    assert [one["build"]["args"]["LLAMACPP_VERSION"] for one in services.values()] == ["b9000"] * 3
 
 
 def test_everything_the_file_names_is_tracked() -> None:

@@ -4,6 +4,7 @@ import json
 import socket
 import struct
 
+import httpx
 import pytest
 
 from rpc_wrapper.devices import MIB
@@ -67,6 +68,21 @@ def test_a_backend_is_the_default_and_becomes_healthy_with_a_read_only_root(imag
         assert "ggml-rpc-server" in container.logs()
         assert container.stop() < 10
         assert container.state()["ExitCode"] == 0
+
+
+def test_a_server_is_unhealthy_until_a_token_came_out_and_says_who_is_missing(image: str) -> None:
+    impatient = ("--health-start-period=1ms", "--health-interval=1s", "--health-retries=1")
+    served = {"APP_MODE": "server", "APP_MODEL": "/app/models/demo.gguf", "APP_RPC_BACKENDS": "lender:50052"}
+    with (
+        network() as name,
+        running(image, options=[*impatient, f"--network={name}"], APP_WAIT_S="600", **served) as one,
+    ):
+        wait_for("a reason", lambda: "says 503" in one.last_verdict())
+        assert one.health() == "unhealthy"
+        ready = f"http://{one.address}:8080/readyz"
+        wait_for("who is missing", lambda: httpx.get(ready).json()["missing"] == ["lender:50052"])
+        with running(image, options=[f"--network={name}", "--network-alias=lender"]):
+            wait_for("healthy", lambda: one.health() == "healthy")
 
 
 def test_it_writes_nothing_outside_tmp_and_its_cache(image: str) -> None:

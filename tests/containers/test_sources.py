@@ -97,6 +97,13 @@ def test_a_version_that_does_not_exist_ends_the_build(repository: Repository, tm
     assert fetch(repository, "no-such-version", tmp_path / "out").returncode != 0
 
 
+def test_a_repository_without_a_version_is_refused_and_not_ignored(repository: Repository, tmp_path: Path) -> None:
+    refused = fetch(repository, "", tmp_path / "out")
+    assert refused.returncode == 1
+    assert f"LLAMACPP_REPO={repository.url} alone" in refused.stderr
+    assert "LLAMACPP_VERSION" in refused.stderr
+
+
 def test_the_build_arguments_reach_the_first_stage(repository: Repository) -> None:
     flags = [f"--build-arg={name}={value}" for name, value in arguments(repository, "b1234").items()]
     docker(

@@ -44,6 +44,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._empty(401)
         elif self.path == "/missing.gguf":
             self._empty(404)
+        elif self.path == "/silent.gguf":
+            self.close_connection = True
         elif self.path == "/redirect.gguf":
             self._empty(
                 302, {"location": f"{hub.other_url}/file.gguf", "x-linked-etag": f'"{hub.said_sha256 or hub.sha256}"'}

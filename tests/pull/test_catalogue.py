@@ -45,6 +45,7 @@ def test_a_url_names_its_file() -> None:
         ("zzz", "--list"),
         ("ftp://host/m.gguf", "not an http or https URL"),
         ("https:///m.gguf", "not an http or https URL"),
+        ("https://[host/m.gguf", "is no URL .*Invalid IPv6"),
         ("https://host/model.safetensors", r"not in a \.gguf file"),
         ("https://host/", "no file"),
         ("https://host/..%2f..%2fetc%2fpasswd", r"not in a \.gguf file"),

@@ -104,6 +104,19 @@ def test_the_digest_that_a_hub_says_on_its_redirect_is_checked(tmp_path: Path) -
             Download(source(hub, "/redirect.gguf"), tmp_path / "other.gguf").run()
 
 
+def test_a_file_with_the_digest_that_a_hub_says_is_kept(tmp_path: Path) -> None:
+    target = tmp_path / "m.gguf"
+    target.write_bytes(CONTENT)
+    with serving(Hub(CONTENT)) as hub:
+        Download(source(hub, "/redirect.gguf"), target).run()
+        hub.said_sha256 = "0" * 64
+        with pytest.raises(ConfigError, match="is another file"):
+            Download(source(hub, "/redirect.gguf"), target).run()
+        with pytest.raises(ConfigError, match="SHA-256 is not known"):
+            Download(source(hub), target).run()
+    assert target.read_bytes() == CONTENT
+
+
 def test_the_token_reaches_the_hub_and_never_the_host_it_redirects_to(tmp_path: Path) -> None:
     with serving(Hub(CONTENT, token="hf_secret")) as hub:
         Download(source(hub, "/redirect.gguf"), tmp_path / "m.gguf", token="hf_secret").run()
@@ -127,6 +140,23 @@ def test_nobody_there_is_one_sentence(tmp_path: Path) -> None:
         gone = source(hub)
     with pytest.raises(TransportError, match="cannot be reached"):
         Download(gone, tmp_path / "m.gguf").run()
+
+
+def test_a_server_that_hangs_up_without_a_word_is_one_sentence(tmp_path: Path) -> None:
+    with serving(Hub(CONTENT)) as hub, pytest.raises(TransportError, match="hung up or fell silent"):
+        Download(source(hub, "/silent.gguf"), tmp_path / "m.gguf").run()
+
+
+@pytest.mark.parametrize("url", ["http://host:port/m.gguf", "mirror/m.gguf"])
+def test_an_address_that_is_none_is_one_sentence(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match="is no address"):
+        Download(Source(url, "m.gguf"), tmp_path / "m.gguf").run()
+
+
+def test_a_folder_that_takes_no_file_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "models").write_text("a file where the folder should be")
+    with serving(Hub(CONTENT)) as hub, pytest.raises(ConfigError, match=r"cannot be written .*--output-dir"):
+        Download(source(hub), tmp_path / "models" / "m.gguf").run()
 
 
 def test_a_full_disk_is_noticed_before_anything_is_sent(tmp_path: Path) -> None:
