@@ -90,7 +90,14 @@ class Worker:
             ) from error
         if pruned.damaged or pruned.evicted:
             log.info("tensor cache: removed %d damaged, %d old files", len(pruned.damaged), len(pruned.evicted))
+        self._gate.on_hash = self._distrust
         return {**self._config.environ, "LLAMA_CACHE": str(cache.folder)}
+
+    def _distrust(self, digest: int, size_bytes: int) -> None:
+        cache = self._config.cache
+        if cache is not None and cache.drop_if_cut(digest, size_bytes):
+            where = cache.folder
+            log.warning("tensor cache: %016x was cut short and is sent again: is the disk of %s full?", digest, where)
 
     def hear(self, launch: Launch, line: str) -> None:
         """Keep the banner; what follows speaks of its clients."""

@@ -1,6 +1,8 @@
 """``rpc-wrapper certs init``: a private CA and one certificate per machine."""
 
+import contextlib
 import datetime
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +12,9 @@ import typer
 from rpc_wrapper.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Certificates for mutual TLS between server and backends.")
-_HOST = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+MAX_NAME = 64  # of a certificate's common name
+CA_DAYS = 3650  # the CA outlives what it signs: with a new one every machine needs new files at once
 
 
 @app.callback()
@@ -31,16 +35,16 @@ def init(
     from rpc_wrapper.link import certificates
 
     for name in host:
-        if not _HOST.fullmatch(name) or name == "ca":
-            raise ConfigError(f"--host {name!r} is not a host name or address of at most 64 characters")
-    validity = certificates.Validity.days(days, datetime.datetime.now(datetime.UTC))
+        _check(name)
+    now = datetime.datetime.now(datetime.UTC)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        if (directory / "ca.key").exists():
-            ca = certificates.read_ca(directory)
+        if certificates.has_ca(directory):
+            ca = certificates.read_ca(directory, now)
         else:
-            ca = certificates.make_ca(validity)
+            ca = certificates.make_ca(certificates.Validity.days(max(days, CA_DAYS), now))
             typer.echo(" ".join(map(str, ca.write(directory, "ca"))))
+        validity = certificates.Validity.days(days, now).within(ca.cert)
         for name in host:
             pair = certificates.make_leaf(ca, name, validity).write(directory, name.replace(":", "_"), owner)
             typer.echo(" ".join(map(str, pair)))
@@ -48,4 +52,18 @@ def init(
         needs_root = owner is not None and isinstance(error, PermissionError)
         advice = f"to give it to user {owner}, run this as root" if needs_root else "name another folder"
         raise ConfigError(f"{error.filename} cannot be written ({error.strerror}): {advice}") from None
-    typer.echo("Give each machine ca.crt and its own pair; keep ca.key to yourself.")
+    typer.echo(
+        f"Valid until {validity.end:%Y-%m-%d}. Give each machine ca.crt and its own pair; keep ca.key to yourself."
+    )
+
+
+def _check(host: str) -> None:
+    """Raise ConfigError for what no certificate can be made for."""
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(host)
+        return
+    name, colon, port = host.rpartition(":")
+    if colon and port.isdigit() and _NAME.fullmatch(name):
+        raise ConfigError(f"--host {host!r} has a port, and a certificate is for a machine: write --host {name}")
+    if not _NAME.fullmatch(host) or len(host) > MAX_NAME or host == "ca":
+        raise ConfigError(f"--host {host!r} is not a host name or address of at most {MAX_NAME} characters")

@@ -79,6 +79,18 @@ class TensorCache:
                 os.utime(note, ns=(began_ns, began_ns))
         _remove_if_empty(self.folder)
 
+    def drop_if_cut(self, digest: int, size_bytes: int) -> bool:
+        """Remove a tensor whose file is shorter than it, and tell whether it was, before the worker uses the stump.
+
+        A worker does not look whether the disk took what it wrote, and fills a tensor as far as its file goes.
+        """
+        path = self.folder / "rpc" / f"{digest:016x}"
+        with suppress(OSError):
+            if path.stat().st_size < size_bytes:
+                path.unlink()
+                return True
+        return False
+
     def _doubtful(self, entries: Sequence["_Entry"], boot_id: str) -> Sequence["_Entry"]:
         """Return those that may be damaged, the newest first, by how the last run ended."""
         note = self.folder / NOTE

@@ -58,6 +58,10 @@ class Validity:
         """Begin an hour ago, for clocks that differ, and end ``count`` days from now."""
         return cls(now - _CLOCK_SKEW, now + datetime.timedelta(days=count))
 
+    def within(self, ca: x509.Certificate) -> "Validity":
+        """Return the part of it in which the CA counts as well."""
+        return Validity(max(self.start, ca.not_valid_before_utc), min(self.end, ca.not_valid_after_utc))
+
 
 def make_ca(validity: Validity) -> Pair:
     """Make a CA that can sign certificates and nothing else."""
@@ -83,15 +87,30 @@ def make_leaf(ca: Pair, host: str, validity: Validity) -> Pair:
     return Pair(builder.sign(ca.key, hashes.SHA256()), key)
 
 
-def read_ca(directory: Path) -> Pair:
-    """Read a CA that was written as ``ca``; raise ConfigError when one of its files is missing or unreadable."""
+def has_ca(directory: Path) -> bool:
+    """Tell whether a CA was written there; raise ConfigError when its key has gone: a new one would replace it."""
+    if (directory / "ca.crt").exists() and not (directory / "ca.key").exists():
+        raise ConfigError(
+            f"{directory} has ca.crt but no ca.key to sign with: bring the key back, or name an empty folder for a new "
+            "CA, which every machine then needs"
+        )
+    return (directory / "ca.key").exists()
+
+
+def read_ca(directory: Path, now: datetime.datetime) -> Pair:
+    """Read a CA that was written as ``ca``; raise ConfigError when it cannot be read, or cannot sign any more."""
     try:
         cert = x509.load_pem_x509_certificate((directory / "ca.crt").read_bytes())
         key = serialization.load_pem_private_key((directory / "ca.key").read_bytes(), password=None)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:  # TypeError: the key has a password
         raise ConfigError(f"the CA in {directory} cannot be read ({error}): name another folder") from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ConfigError(f"{directory / 'ca.key'} is not a key of ours: name another folder")
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != cert.public_key():
+        raise ConfigError(f"{directory / 'ca.key'} is not the key of the ca.crt beside it: name another folder")
+    if cert.not_valid_after_utc <= now:
+        raise ConfigError(
+            f"the CA in {directory} ended on {cert.not_valid_after_utc:%Y-%m-%d}: name an empty folder for a new one, "
+            "and give every machine its ca.crt and a new pair"
+        )
     return Pair(cert, key)
 
 

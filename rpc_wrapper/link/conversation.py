@@ -7,6 +7,7 @@ carry no command and are matched to the requests that answer, by order. The engi
 
 import struct
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rpc_wrapper.devices import Endpoint
@@ -45,6 +46,7 @@ _SHAPES = [SHAPES.get(command) for command in Command]  # by number: one lookup 
 _COMMANDS = list(Command)
 _NE_NB = struct.Struct("<4I4I")  # of rpc_tensor, after id, type and buffer
 _NE_NB_OFFSET = 20
+_OFFSET_HASH = struct.Struct("<QQ")  # behind it in a SET_TENSOR_HASH
 
 Chunk = bytes | memoryview
 
@@ -68,8 +70,14 @@ class _Awaited:
     is_ours: bool = False  # asked by us: the engine must not see the answer
 
 
+OnHash = Callable[[int, int], object]
+
+
 class Conversation:
-    """One connection; ``number`` tells it from the link's others."""
+    """One connection; ``number`` tells it from the link's others.
+
+    ``on_hash`` hears the name and the size of a whole tensor just before the worker looks for it in its cache.
+    """
 
     def __init__(
         self, endpoint: Endpoint, number: int, budget: Budget, meter: Meter, deadlines: Deadlines, now: float
@@ -90,6 +98,7 @@ class Conversation:
         self._has_computed = False
         self._missed = False  # the worker lacks the tensor that comes next
         self._now = now
+        self.on_hash: OnHash | None = None
 
     def greet(self, now: float) -> bytes:
         """Return a HELLO of our own for the backend, and keep its answer to ourselves."""
@@ -206,6 +215,9 @@ class Conversation:
             awaited.device = DeviceMemoryRequest.unpack(payload).device
         elif command is Command.SET_TENSOR_HASH:
             awaited.size_bytes = tensor_bytes(payload)
+            offset, digest = _OFFSET_HASH.unpack_from(payload, TENSOR_BYTES)
+            if self.on_hash is not None and offset == 0:  # of a part of a tensor nobody says how long it is
+                self.on_hash(digest, awaited.size_bytes)
         elif not self._reserve(awaited, AllocBufferRequest.unpack(payload), step):
             return
         step.to_backend.append(REQUEST_HEADER.pack(command, len(payload)) + payload)

@@ -18,10 +18,10 @@ from rpc_wrapper.devices import Endpoint
 from rpc_wrapper.errors import TransportError
 from rpc_wrapper.link import sockets
 from rpc_wrapper.link.budget import Budget
-from rpc_wrapper.link.conversation import Conversation
+from rpc_wrapper.link.conversation import Conversation, OnHash
 from rpc_wrapper.link.deadline import Deadlines
 from rpc_wrapper.link.events import LinkEvent, Lost
-from rpc_wrapper.link.guest import Guest, Refusal, Refusals, TurnedAway
+from rpc_wrapper.link.guest import Diary, Guest, Refusal, Refusals, TurnedAway
 from rpc_wrapper.link.lease import Lease
 from rpc_wrapper.link.lobby import Lobby, WorkerFacts
 from rpc_wrapper.link.meter import Meter, MeterSnapshot
@@ -50,7 +50,7 @@ class GateOptions:
     deadlines: Deadlines = field(default_factory=Deadlines)
     hello_timeout_s: float = 5.0
     guest_timeout_s: float = 30.0
-    handover_s: float = 10.0
+    handover_s: float = 8.0  # a link loses patience after 10 (Deadlines.reply_s), and would say that we are silent
     lease_s: float = 10.0
     max_guests: int = 256
 
@@ -79,6 +79,7 @@ class Gate:
         self._worker = worker
         self._options = options
         self._on_event = on_event or (lambda event: None)
+        self.on_hash: OnHash | None = None  # see Conversation
         self._budget = Budget(options.budget_bytes)
         self._meter = Meter()
         self._lease = Lease(options.lease_s)
@@ -87,6 +88,7 @@ class Gate:
         self._facts: WorkerFacts | None = None
         self._guests: dict[Guest, None] = {}  # the longest there first
         self._refusals = Refusals()
+        self._diary = Diary()
         self._session: Session | None = None
         self._listener: socket.socket | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -133,7 +135,7 @@ class Gate:
 
     @property
     def is_in_use(self) -> bool:
-        """Tell whether a client is with the worker; one that has left is not, though the worker may not know it yet."""
+        """Tell whether a client is with the worker; one that has left is not, though the worker may not know yet."""
         return self._session is not None and not self._session.has_engine_left
 
     def snapshot(self) -> GateSnapshot:
@@ -209,13 +211,13 @@ class Gate:
         try:
             async with asyncio.timeout(self._options.handover_s) as handover, self._turn:
                 handover.reschedule(None)
-                await self._carry(guest)
+                await self._carry(peer, guest)
         except TimeoutError:
-            raise TurnedAway(Refusal.BUSY, "its previous connection has not left the worker") from None
+            raise TurnedAway(Refusal.BUSY, "another connection from its machine has not left the worker") from None
         finally:
             self._lease.leave(monotonic())
 
-    async def _carry(self, guest: Guest) -> None:
+    async def _carry(self, peer: str, guest: Guest) -> None:
         options = self._options
         self._meter.connections += 1
         try:
@@ -225,7 +227,8 @@ class Gate:
             conversation = Conversation(
                 self._worker, next(self._numbers), self._budget, self._meter, options.deadlines, monotonic()
             )
-            session = Session(conversation, SessionOptions(self._on_event, linger_s=None), guest.end)
+            conversation.on_hash = self.on_hash
+            session = Session(conversation, SessionOptions(self._tell, linger_s=None), guest.end)
             self._session = session
             reason = await session.run(backend, opening=guest.opening.result())
         except (OSError, TransportError) as error:
@@ -234,4 +237,9 @@ class Gate:
             self._session = None
             self._meter.connections -= 1
         if reason is not None:
+            self._diary.write(f"cut off {peer}: {reason}")
             self._on_event(Lost(self._worker, reason))
+
+    def _tell(self, event: LinkEvent) -> None:
+        self._diary.write(str(event))
+        self._on_event(event)

@@ -11,7 +11,7 @@ from rpc_wrapper.link.lobby import Lobby
 
 log = logging.getLogger(__name__)
 
-_LOG_INTERVAL_S = 1.0  # of refusals: a port scan must not fill the disk
+_LOG_INTERVAL_S = 1.0  # neither a port scan nor a client gone wild may fill the disk
 
 
 class Refusal(StrEnum):
@@ -70,22 +70,33 @@ class Guest:
             self.opening.set_result(b"")
 
 
+class Diary:
+    """A log that has one line a second at most, and says how many it left out."""
+
+    def __init__(self) -> None:
+        self._written_at = float("-inf")
+        self._unwritten = 0
+
+    def write(self, sentence: str, level: int = logging.WARNING) -> None:
+        """Log a sentence, unless another was logged just before."""
+        now = monotonic()
+        if now - self._written_at < _LOG_INTERVAL_S:
+            self._unwritten += 1
+            return
+        also = f" (and {self._unwritten} others before it)" if self._unwritten else ""
+        log.log(level, "%s%s", sentence, also)
+        self._written_at, self._unwritten = now, 0
+
+
 class Refusals:
-    """Count who was turned away and why; log it, but not a flood of it."""
+    """Count who was turned away and why; log it."""
 
     def __init__(self) -> None:
         self.counts: Counter[Refusal] = Counter()
-        self._logged_at = float("-inf")
-        self._unlogged = 0
+        self._diary = Diary()
 
     def add(self, peer: str, reason: TurnedAway) -> None:
         """Note one refusal."""
         self.counts[reason.refusal] += 1
-        now = monotonic()
-        if now - self._logged_at < _LOG_INTERVAL_S:
-            self._unlogged += 1
-            return
-        also = f" (and {self._unlogged} others before it)" if self._unlogged else ""
         level = logging.INFO if reason.refusal is Refusal.NOT_READY else logging.WARNING  # every start has some
-        log.log(level, "turned away %s: %s%s", peer, reason, also)
-        self._logged_at, self._unlogged = now, 0
+        self._diary.write(f"turned away {peer}: {reason}", level)

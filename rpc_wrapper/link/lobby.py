@@ -1,8 +1,8 @@
 """Who talks to a gate before anybody needs the worker: probes, and the first bytes of a llama-server.
 
 The three questions a probe asks are answered from what the worker said when it was last asked, so that no probe ever
-reaches it: one that stays would starve the engine. The first command that needs the worker itself ends the visit; its
-bytes are the *opening* of what follows. No I/O.
+reaches it: one that stays would starve the engine. The first whole command that needs the worker itself ends the
+visit; its bytes are the *opening* of what follows. Who sends half of one stays out, and is out of time soon. No I/O.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from rpc_wrapper.rpc.messages import DeviceCountReply, DeviceMemoryReply, Device
 
 _ANSWERED_HERE = frozenset({Command.HELLO, Command.DEVICE_COUNT, Command.GET_DEVICE_MEMORY})
 _NUMBERS = frozenset(Command)
+_FIRST_BYTES = 4096  # no other command that can come first is larger than GET_ALLOC_SIZE, 3260 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Lobby:
         self.is_greeted = False
 
     def receive(self, data: bytes) -> Visit:
-        """Take bytes; keep at most one incomplete small request of them."""
+        """Take bytes; keep at most one incomplete request of them, of :data:`_FIRST_BYTES` and a head."""
         self._buffer += data
         answers = bytearray()
         while len(self._buffer) >= REQUEST_HEADER.size:
@@ -50,11 +51,11 @@ class Lobby:
             error = self._complaint(number, size)
             if error:
                 return Visit(bytes(answers), error=error)
-            if number not in _ANSWERED_HERE:
-                return Visit(bytes(answers), opening=bytes(self._buffer))
             end = REQUEST_HEADER.size + size
             if len(self._buffer) < end:
                 break
+            if number not in _ANSWERED_HERE:
+                return Visit(bytes(answers), opening=bytes(self._buffer))
             payload = bytes(self._buffer[REQUEST_HEADER.size : end])
             del self._buffer[:end]
             answer = self._answer(Command(number), payload)
@@ -72,6 +73,8 @@ class Lobby:
             return f"it does not speak our ggml RPC: {Command(number).name} cannot have {size} bytes"
         if not self.is_greeted and number != Command.HELLO:
             return f"it sent {Command(number).name} before HELLO"
+        if size > _FIRST_BYTES:
+            return f"it sent {size} bytes with {Command(number).name} before it had a buffer for them"
         return ""
 
     def _answer(self, command: Command, payload: bytes) -> bytes:

@@ -25,6 +25,8 @@ CHECK_INTERVAL_S = 0.25  # how often silence is looked for
 FLUSH_TIMEOUT_S = 5.0  # for the last bytes to an engine that has left already
 
 _LEFT = "the backend closed the connection"
+_RESET = "the backend reset the connection"
+_TURNED_AWAY = ": it has ended, or it serves another llama-server, and its log says which"
 _REFUSED = "the backend left right after the TLS handshake, so it refuses our certificate (its log says why)"
 _NO_TLS = "the backend left during the TLS handshake: set APP_TLS=require on both sides"
 
@@ -174,13 +176,16 @@ class Session:
             self._loop.call_later(self._options.linger_s, self._end, None)
 
     def _backend_left(self, error: Exception | None) -> None:
-        if error is not None:
+        if isinstance(error, ConnectionResetError):
+            self._loss = _RESET if self._loss is _LEFT else self._loss
+        elif error is not None:
             self._loss = explain(error)
         self._inward.end()
 
     def _backend_gone(self) -> None:
-        awaited = self._conversation.awaited
-        self._end(None if self._has_engine_left else f"{self._loss} while {awaited} was unanswered")
+        hint = _TURNED_AWAY if self._loss is _RESET else ""
+        reason = f"{self._loss} while {self._conversation.awaited} was unanswered{hint}"
+        self._end(None if self._has_engine_left else reason)
 
     def _end(self, reason: str | None) -> None:
         if not self._outcome.done():

@@ -13,7 +13,8 @@ class AgentStatus:
     """One backend as its agent sees it; a field it did not send is None, or empty.
 
     ``device_names`` are in the order of the wire, ``process`` is the kernel's word for the worker's process;
-    ``cpu_s`` and ``rss_bytes`` are what that process has used of the processor and holds in memory.
+    ``cpu_s`` and ``rss_bytes`` are what that process has used of the processor and holds in memory; ``holder`` is the
+    address of the llama-server that the backend serves.
     """
 
     state: str
@@ -27,6 +28,7 @@ class AgentStatus:
     restarts: int | None = None
     cpu_s: float | None = None
     rss_bytes: int | None = None
+    holder: str | None = None
 
     @classmethod
     def from_json(cls, body: object) -> Self | None:
@@ -35,6 +37,8 @@ class AgentStatus:
             return None
         numbers = {name: body.get(name) for name in _NUMBERS}
         words = {name: body.get(name) for name in _WORDS}
+        gate = body.get("gate")
+        words["holder"] = gate.get("holder") if isinstance(gate, Mapping) else None
         names = body.get("devices", ())
         if not all(number is None or _is_amount(number) for number in numbers.values()):
             return None

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from rpc_wrapper.devices import MIB, Endpoint
 from rpc_wrapper.rpc.agent import AgentStatus
-from rpc_wrapper.rpc.result import ProbeResult
+from rpc_wrapper.rpc.result import ProbeResult, ProbeState
 
 _COLORS = {"ok": "green", "busy": "yellow"}
 
@@ -28,6 +28,21 @@ class ReportLine:
             return str(address)
         return f"{self.listed} at {address.host}"
 
+    @property
+    def holder(self) -> str | None:
+        """Return the llama-server it serves: its gate answers probes all the same, so only its agent can tell."""
+        return self.agent.holder if self.agent and self.result.state is ProbeState.OK else None
+
+    @property
+    def state(self) -> ProbeState:
+        """Return what the worker answered; busy when it is another's."""
+        return ProbeState.BUSY if self.holder else self.result.state
+
+    @property
+    def detail(self) -> str:
+        """Say it in a sentence."""
+        return f"it serves the llama-server at {self.holder}" if self.holder else self.result.detail
+
 
 def to_json(lines: Sequence[ReportLine]) -> list[dict[str, object]]:
     """Return plain values for ``json.dumps``, one object per endpoint, with units in the keys."""
@@ -39,11 +54,11 @@ def _to_json(line: ReportLine) -> dict[str, object]:
     return {
         "endpoint": str(line.listed or result.endpoint),
         "address": str(result.endpoint),
-        "state": str(result.state),
+        "state": str(line.state),
         "protocol": None if result.version is None else str(result.version),
         "devices": [{"free_bytes": d.free_bytes, "total_bytes": d.total_bytes} for d in result.devices],
         "rtt_ms": None if result.rtt_s is None else round(result.rtt_s * 1000, 3),
-        "detail": result.detail,
+        "detail": line.detail,
         "agent": None
         if agent is None
         else {
@@ -64,7 +79,7 @@ def to_table(lines: Sequence[ReportLine]) -> Table:
     table.caption = "memory in MiB, a line per device; rtt in ms"
     table.caption_justify = "left"
     for line in lines:
-        table.add_row(*_cells(line), style=_COLORS.get(line.result.state, "red"))
+        table.add_row(*_cells(line), style=_COLORS.get(line.state, "red"))
     return table
 
 
@@ -73,7 +88,7 @@ def _cells(line: ReportLine) -> tuple[str, ...]:
     budget_bytes = None if line.agent is None else line.agent.budget_bytes
     return (
         line.name,
-        str(result.state),
+        str(line.state),
         str(result.version or "-"),
         str(len(result.devices) or "-"),
         _mib([device.free_bytes for device in result.devices]),
@@ -89,4 +104,4 @@ def _mib(amounts_bytes: Sequence[int]) -> str:
 
 def details(lines: Sequence[ReportLine]) -> list[str]:
     """Return one sentence for every endpoint that is not free."""
-    return [f"{line.name}: {line.result.detail}" for line in lines if line.result.state != "ok"]
+    return [f"{line.name}: {line.detail}" for line in lines if line.state is not ProbeState.OK]

@@ -125,6 +125,14 @@ def test_only_who_dies_while_it_writes_leaves_half_a_file(cache, ago_s, damaged)
     assert cache.begin(BOOT).damaged == damaged
 
 
+def test_what_a_full_disk_cut_short_is_not_given_to_the_worker(cache):
+    whole, stump = entry(cache, "a" * 16, 10), entry(cache, "b" * 16, 10)
+    assert not cache.drop_if_cut(int(whole.name, 16), SIZE)
+    assert cache.drop_if_cut(int(stump.name, 16), SIZE + 1)
+    assert not cache.drop_if_cut(0xC, SIZE)  # it has no such file
+    assert names(cache) == [whole.name]
+
+
 def test_the_least_recently_used_go_first(tmp_path):
     cache = ended(tmp_path / "50052", quota_bytes=2 * SIZE)
     for age, name in enumerate(["a" * 16, "b" * 16, "c" * 16]):

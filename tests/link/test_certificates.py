@@ -51,10 +51,54 @@ def test_a_ca_that_is_there_signs_again(tmp_path):
     run("--host", "late", "--host", "main", "-o", str(tmp_path))
     assert (tmp_path / "ca.crt").read_bytes() == before
     late = x509.load_pem_x509_certificate((tmp_path / "late.crt").read_bytes())
-    late.verify_directly_issued_by(read_ca(tmp_path).cert)
+    late.verify_directly_issued_by(read_ca(tmp_path, NOW).cert)
 
 
-@pytest.mark.parametrize("host", ["../up", "ca", "", "a b"])
+def test_the_ca_outlives_what_it_signs(tmp_path):
+    assert "Valid until" in run("--host", "main", "--days", "30", "-o", str(tmp_path)).output
+    assert read_ca(tmp_path, NOW).cert.not_valid_after_utc > NOW + datetime.timedelta(days=365)
+
+
+def test_no_certificate_outlives_its_ca(tmp_path):
+    today = datetime.datetime.now(datetime.UTC)
+    ca = make_ca(Validity.days(9, today))
+    ca.write(tmp_path, "ca")
+    run("--host", "main", "-o", str(tmp_path))
+    main = x509.load_pem_x509_certificate((tmp_path / "main.crt").read_bytes())
+    assert main.not_valid_after_utc == ca.cert.not_valid_after_utc
+
+
+def test_a_ca_that_has_ended_signs_nothing(tmp_path):
+    """All that it signs would be refused as expired, and the advice would be to make a new one."""
+    make_ca(Validity.days(1, datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC))).write(tmp_path, "ca")
+    with pytest.raises(ConfigError, match=r"ended on 2020-01-02: name an empty folder"):
+        run("--host", "main", "-o", str(tmp_path))
+    assert not (tmp_path / "main.crt").exists()
+
+
+def test_a_ca_whose_key_is_kept_elsewhere_is_not_replaced(tmp_path):
+    run("--host", "main", "-o", str(tmp_path))
+    (tmp_path / "ca.key").unlink()
+    before = (tmp_path / "ca.crt").read_bytes()
+    with pytest.raises(ConfigError, match="bring the key back"):
+        run("--host", "late", "-o", str(tmp_path))
+    assert (tmp_path / "ca.crt").read_bytes() == before
+
+
+def test_the_key_of_another_ca_is_told(tmp_path):
+    for folder in (tmp_path, tmp_path / "other"):
+        run("--host", "main", "-o", str(folder))
+    (tmp_path / "other" / "ca.key").rename(tmp_path / "ca.key")
+    with pytest.raises(ConfigError, match="is not the key of the ca"):
+        run("--host", "late", "-o", str(tmp_path))
+
+
+def test_a_backend_as_it_is_listed_is_told_to_leave_its_port_out(tmp_path):
+    with pytest.raises(ConfigError, match=r"write --host box1$"):
+        run("--host", "box1:50052", "-o", str(tmp_path))
+
+
+@pytest.mark.parametrize("host", ["../up", "ca", "", "a b", "..", "-o", "a..b", "x" * 65, "fd00::1::2"])
 def test_a_name_that_is_none_is_refused(host, tmp_path):
     with pytest.raises(ConfigError, match="is not a host"):
         run("--host", host, "-o", str(tmp_path))

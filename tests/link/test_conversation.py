@@ -61,9 +61,9 @@ def joined(chunks: Iterable[bytes | memoryview]) -> bytes:
     return b"".join(bytes(chunk) for chunk in chunks)
 
 
-def hash_request(rows: int, stride: int) -> bytes:
+def hash_request(rows: int, stride: int, offset: int = 0, digest: int = 0) -> bytes:
     tensor = struct.pack("<QIQ4I4I", 0, 0, 0, 1, 1, 1, rows, 1, 1, 1, stride)
-    return request(Command.SET_TENSOR_HASH, tensor.ljust(312, b"\0"))
+    return request(Command.SET_TENSOR_HASH, tensor.ljust(296, b"\0") + struct.pack("<QQ", offset, digest))
 
 
 def test_hello_passes_without_capabilities():
@@ -185,6 +185,15 @@ def test_weights_pushed_and_found_are_told_apart_from_inputs():
     snapshot = pair.meter.snapshot(0.0)
     assert (snapshot.weights_pushed_bytes, snapshot.cacheable_pushed_bytes) == (310, 300)
     assert snapshot.weights_found_bytes == 500
+
+
+def test_a_whole_tensor_s_hash_is_heard_before_the_worker_hears_it():
+    heard: list[tuple[int, int]] = []
+    pair = Pair()
+    pair.conversation.on_hash = lambda digest, size: heard.append((digest, size))
+    pair.ask(hash_request(rows=5, stride=100, digest=0xABC))
+    pair.ask(hash_request(rows=5, stride=100, offset=250, digest=0xDEF))
+    assert heard == [(0xABC, 500)]
 
 
 def test_silence_names_the_oldest_unanswered_command():

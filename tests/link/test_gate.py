@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from rpc_wrapper.devices import MIB, Endpoint
+from rpc_wrapper.link import guest
 from rpc_wrapper.link.certificates import make_leaf
 from rpc_wrapper.link.deadline import Deadlines
 from rpc_wrapper.link.events import LinkEvent, Lost, Refused, Silence
@@ -19,7 +20,7 @@ from rpc_wrapper.link.relay import Link, LinkOptions
 from rpc_wrapper.link.session import Security
 from rpc_wrapper.link.tls import client_context, server_context
 from rpc_wrapper.rpc import ProbeState, probe
-from rpc_wrapper.rpc.commands import Command
+from rpc_wrapper.rpc.commands import REQUEST_HEADER, Command
 from rpc_wrapper.rpc.messages import AllocBufferReply, AllocBufferRequest
 from tests.fakes.rpc_server import FakeWorker, Options, running
 from tests.link.test_tls import EXPIRED, HOST, OUR_CA, VALID, identity
@@ -91,6 +92,10 @@ async def test_a_second_connection_that_waits_too_long_is_turned_away():
         assert opened.snapshot().refusals == {Refusal.BUSY: 1}
 
 
+def test_who_waits_too_long_is_turned_away_before_its_link_takes_the_backend_for_silent():
+    assert GateOptions().handover_s < Deadlines().reply_s
+
+
 async def test_another_server_is_turned_away_with_a_reason_in_the_log(caplog):
     caplog.set_level(logging.WARNING)
     async with (
@@ -107,6 +112,46 @@ async def test_another_server_is_turned_away_with_a_reason_in_the_log(caplog):
         assert opened.snapshot().refusals == {Refusal.BUSY: 1}
         assert "turned away 127.0.0.2: the worker is serving 127.0.0.1" in caplog.text
         await use(first)
+
+
+async def test_a_link_to_a_backend_that_serves_another_says_so():
+    events = Events()
+    async with (
+        gate(GateOptions(host="0.0.0.0")) as (_, address, _),
+        Link(Endpoint("127.0.0.1", address.port), on_event=events.tell) as link,
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", address.port, local_addr=("127.0.0.2", 0))
+        first = Client(reader, writer)
+        await first.ask(Command.HELLO, bytes(24))
+        await use(first)
+        async with client(link.address) as second:
+            second.tell(Command.GET_ALIGNMENT, bytes(4))
+            assert "it serves another llama-server" in (await events.first(Lost)).reason
+        writer.close()
+
+
+async def test_a_refused_buffer_stands_in_the_backend_s_log_but_not_a_flood_of_them(caplog):
+    async with gate(GateOptions(budget_bytes=64 * MIB)) as (_, address, _), client(address) as engine:
+        for _ in range(5):
+            await engine.ask(Command.ALLOC_BUFFER, AllocBufferRequest(0, 65 * MIB).pack())
+    assert caplog.text.count("was asked for 65.0 MiB and has 64.0 MiB of its budget left") == 1
+
+
+async def test_who_breaks_the_protocol_inside_is_named_in_the_log(caplog):
+    async with gate() as (_, address, _), client(address) as engine:
+        await use(engine)
+        engine.tell(Command.SET_TENSOR, bytes(400))
+        assert await engine.end() == b""
+    assert "cut off 127.0.0.1: the engine's side broke the protocol: SET_TENSOR cannot have 400 bytes" in caplog.text
+
+
+def test_a_diary_has_one_line_a_second_and_counts_the_rest(caplog, monkeypatch):
+    now = iter([10.0, 10.5, 10.9, 11.0])
+    monkeypatch.setattr(guest, "monotonic", lambda: next(now))
+    diary = guest.Diary()
+    for sentence in ("one", "two", "three", "four"):
+        diary.write(sentence)
+    assert caplog.messages == ["one", "four (and 2 others before it)"]
 
 
 async def test_the_budget_holds_whatever_the_client_asks():
@@ -136,6 +181,21 @@ async def test_who_never_finishes_a_handshake_is_dropped():
         writer.close()
         assert opened.snapshot().refusals == {Refusal.TOO_SLOW: 1}
         assert worker.accepted == 1
+
+
+async def test_half_a_command_takes_no_lease():
+    half = REQUEST_HEADER.pack(Command.ALLOC_BUFFER, 12) + bytes(3)
+    async with (
+        gate(GateOptions(guest_timeout_s=0.2)) as (opened, address, worker),
+        client(address) as stuck,
+        client(address) as engine,
+    ):
+        stuck.writer.write(half)
+        await use(engine)
+        assert await stuck.end() == b""
+        await use(engine)
+        assert opened.snapshot().refusals == {Refusal.TOO_SLOW: 1}
+        assert worker.accepted == 2
 
 
 async def test_a_guest_that_stays_is_dropped():

@@ -6,6 +6,7 @@ import importlib.util
 import random
 import signal
 import socket
+import struct
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -14,9 +15,14 @@ import pytest
 
 from rpc_wrapper.devices import MIB, Endpoint
 from rpc_wrapper.link import Deadlines, Gate, GateOptions, Link, LinkOptions, Lost, Network, Refused, Silence
+from rpc_wrapper.link.fnv import fnv1a
 from rpc_wrapper.rpc import ProbeState, probe
+from rpc_wrapper.rpc.commands import Command
+from rpc_wrapper.rpc.messages import AllocBufferReply, AllocBufferRequest
+from tests.engine.test_cache import SIZE, backend, push, tensor
+from tests.engine.test_links import free_pair
 from tests.link.test_gate import throw_garbage
-from tests.link.wire import Events
+from tests.link.wire import Events, client
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_factories=["uvloop"])]
 
@@ -203,3 +209,29 @@ async def test_simulated_latency_costs_one_round_trip_per_token():
     assert answer.json()["timings"]["predicted_per_token_ms"] >= 19.5
     assert rtt_s is not None
     assert rtt_s >= 0.0195
+
+
+async def test_a_tensor_that_a_full_disk_cut_short_is_sent_again_and_not_believed(tmp_path):
+    """The worker lives on, so nobody looks through its cache between the two servers."""
+    data = random.Random(3).randbytes(SIZE)
+    port = free_pair()
+    file = tmp_path / "tensors" / str(port) / "rpc" / f"{fnv1a(data):016x}"
+    with backend(tmp_path, port) as running:
+        await push(port, data)
+        assert await has_cached(port, data)
+        with file.open("r+b") as cut:
+            cut.truncate(SIZE - 4096)
+        assert not await has_cached(port, data)
+        assert f"{file.name} was cut short and is sent again" in running.text()
+        await push(port, data)
+        assert await has_cached(port, data)
+
+
+async def has_cached(port: int, data: bytes) -> bool:
+    """Ask as llama-server does before it sends a tensor."""
+    async with client(Endpoint("127.0.0.1", port)) as engine:
+        request = AllocBufferRequest(0, len(data)).pack()
+        pointer = AllocBufferReply.unpack(await engine.ask(Command.ALLOC_BUFFER, request)).remote_ptr
+        (base,) = struct.unpack("<Q", await engine.ask(Command.BUFFER_GET_BASE, struct.pack("<Q", pointer)))
+        hashed = tensor(pointer, base, len(data) // 4) + struct.pack("<QQ", 0, fnv1a(data))
+        return await engine.ask(Command.SET_TENSOR_HASH, hashed) == b"\1"

@@ -12,13 +12,14 @@ def test_everything_an_agent_says_is_read():
         "devices": ["CUDA0", "CPU"],
         "process": "sleeping",
         "last_exit": "exit code 1",
+        "gate": {"holder": "10.0.0.9", "held_s": 2.5},
         "another": ["field"],
     }
     status = AgentStatus.from_json(body)
     assert status is not None
     assert (status.state, status.pid, status.budget_bytes, status.uptime_s) == ("ready", 42, 1 << 30, 3.5)
     assert (status.device_names, status.process) == (("CUDA0", "CPU"), "sleeping")
-    assert status.last_exit == "exit code 1"
+    assert (status.last_exit, status.holder) == ("exit code 1", "10.0.0.9")
 
 
 def test_an_agent_may_leave_fields_out():
@@ -40,6 +41,7 @@ def test_an_agent_may_leave_fields_out():
         {"state": "running", "devices": 3},
         {"state": "running", "devices": [1]},
         {"state": "running", "last_exit": 1},
+        {"state": "running", "gate": {"holder": 1}},
     ],
 )
 def test_what_no_agent_writes_is_no_agent(body):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -65,6 +66,16 @@ def test_json_holds_the_same_with_units_in_its_keys():
 
 def test_only_endpoints_that_are_not_free_need_a_sentence():
     assert details([FREE, DOWN]) == ["[::1]:50052: the connection was refused"]
+
+
+def test_a_backend_in_use_is_busy_although_its_gate_answers():
+    line = replace(FREE, agent=AgentStatus("ready", holder="10.0.0.9"))
+    assert details([line]) == ["backend-cuda:50052: it serves the llama-server at 10.0.0.9"]
+    (shown,) = to_json([line])
+    assert (shown["state"], shown["detail"]) == ("busy", "it serves the llama-server at 10.0.0.9")
+    assert rendered(line)[1][1] == "busy"
+    down = replace(line, result=DOWN.result)
+    assert (down.state, down.detail) == (ProbeState.DOWN, "the connection was refused")
 
 
 def test_one_of_several_addresses_is_shown_with_the_name_it_was_listed_under():
