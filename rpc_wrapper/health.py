@@ -89,10 +89,11 @@ def check(settings: Settings, timeout_s: float = TIMEOUT_S) -> Health:
 
 
 def _reason(body: bytes) -> str:
-    """Return what a reply says in words, as far as it does."""
+    """Return what a reply says in words, as far as it does; how far a start is says more than why it began."""
     try:
         content = json.loads(body)
-        return str(content.get("reason") or content.get("state") or content.get("status") or "no reason given")
+        words = (content.get(name) for name in ("progress", "reason", "state", "status"))
+        return str(next(filter(None, words), "no reason given"))
     except (ValueError, AttributeError):
         return body[:200].decode(errors="replace").strip() or "nothing"
 

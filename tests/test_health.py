@@ -87,6 +87,11 @@ def test_an_agent_that_demands_certificates_is_shown_its_own(tmp_path: Path) -> 
     ("body", "reason"),
     [
         (b'{"reason": "backend-cpu:50052 refuses", "state": "waiting"}', "backend-cpu:50052 refuses"),
+        (
+            b'{"state": "preparing", "reason": "preparing", "progress": "waiting: a:1 is down", "missing": ["a:1"]}',
+            "waiting: a:1 is down",
+        ),
+        (b'{"reason": "it is being drained", "state": "ready", "progress": ""}', "it is being drained"),
         (b'{"state": "backoff"}', "backoff"),
         (b"[]", "[]"),
         (b"no json", "no json"),

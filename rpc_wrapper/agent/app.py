@@ -58,9 +58,9 @@ class Agent:
         """Tell whether the worker answers."""
         return self._runner.snapshot().state is State.READY
 
-    def status(self) -> Mapping[str, Any]:
-        """Return the body of ``GET /status``; `status` and `is_available` are docker-distributed-llm's words."""
-        snapshot = self._runner.snapshot()
+    def status(self, asker: str | None = None) -> Mapping[str, Any]:
+        """Return the body of ``GET /status`` for who asks; some of its words are docker-distributed-llm's."""
+        snapshot, gate = self._runner.snapshot(), self.gate.snapshot()
         uptime_s = round(time.monotonic() - self._began, 3)
         used = usage(snapshot.pid)
         return {
@@ -81,7 +81,8 @@ class Agent:
             "devices": list(self._worker.device_names),
             "restarts": snapshot.restarts,
             "last_exit": str(snapshot.last_exit) if snapshot.last_exit else None,
-            "gate": self.gate.snapshot().to_json(),
+            "held_by_another": gate.holder not in (None, asker),  # a server's own lease may outlive its engine
+            "gate": gate.to_json(),
         }
 
     async def facts(self) -> Facts:
@@ -131,8 +132,8 @@ def create_app(agent: Agent, token: str | None = None) -> FastAPI:
     app = FastAPI(title="rpc-wrapper agent", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
 
     @app.get("/status")
-    async def status() -> JSONResponse:
-        return JSONResponse(dict(agent.status()))
+    async def status(request: Request) -> JSONResponse:
+        return JSONResponse(dict(agent.status(request.client.host if request.client else None)))
 
     @app.get("/healthz")
     async def healthz() -> JSONResponse:

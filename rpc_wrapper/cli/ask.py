@@ -4,6 +4,7 @@ import asyncio
 import sys
 from typing import Annotated
 
+import httpx
 import typer
 
 from rpc_wrapper.errors import ConfigError
@@ -82,7 +83,11 @@ def line(token: Token) -> str:
 
 def checked_url(url: str) -> str:
     """Return a gateway's address without a final slash; raise ConfigError."""
-    if not url.startswith(("http://", "https://")):
+    try:
+        is_address = url.startswith(("http://", "https://")) and bool(httpx.URL(url).host)
+    except httpx.InvalidURL:
+        is_address = False
+    if not is_address:
         raise ConfigError(f"--url {url!r} is no address of a gateway: write for example {URL}")
     return url.rstrip("/")
 

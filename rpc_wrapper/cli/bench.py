@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shlex
 import sys
 import tempfile
@@ -73,6 +74,7 @@ def bench(
     """Measure tokens per second, latencies, load, memory and traffic of llama-server or OpenAI endpoints."""
     if charts:
         draw.check(charts.suffix.removeprefix("."), "leave --charts out")
+    check_files(json_file, csv_file, markdown, charts)
     targets, recipes = tuple(map(parse_target, target or ())), tuple(map(parse_cluster, cluster or ()))
     subjects = Subjects(targets, recipes, starts, losses)
     workloads = [
@@ -132,6 +134,13 @@ def parse_counts(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise ConfigError(f"--streams {text!r} is no list of numbers: write 1,8") from None
+
+
+def check_files(*files: Path | None) -> None:
+    """Raise ConfigError unless results can be written there: to be asked before anything is measured."""
+    for file in filter(None, files):
+        if file.is_dir() or not os.access(file.parent, os.W_OK):
+            raise ConfigError(f"results cannot be written to {file}: name a file in a folder that exists and is yours")
 
 
 def without_keys(argv: list[str]) -> str:

@@ -18,7 +18,7 @@ from rpc_wrapper.bench.report import Environment
 from rpc_wrapper.cli import options
 from rpc_wrapper.devices import parse_endpoints
 from rpc_wrapper.engine import binaries, machine
-from rpc_wrapper.errors import RPCWrapperError
+from rpc_wrapper.errors import ConfigError, RPCWrapperError
 from rpc_wrapper.experiment import files, report
 from rpc_wrapper.experiment.cells import AXES, chosen
 from rpc_wrapper.experiment.models import Models
@@ -57,6 +57,7 @@ def experiment(
     if fresh:
         ledger.path.unlink(missing_ok=True)
     parse_endpoints(backends)
+    _make(folder)
     given = tuple(word.strip() for word in backends.split(",") if word.strip())
     interrupt_on_sigterm()
     with tempfile.TemporaryDirectory(prefix="rpcw-experiment-") as scratch:
@@ -69,6 +70,14 @@ def experiment(
     failed = [row for row in rows if row.error]
     if failed:
         raise RPCWrapperError(f"{len(failed)} of {len(rows)} cells could not be measured: see {folder / 'results.md'}")
+
+
+def _make(folder: Path) -> None:
+    """Make the folder of the results before anything is measured; raise ConfigError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot hold results ({error.strerror}): name another with --out") from None
 
 
 async def _measured(run: Run) -> Environment:

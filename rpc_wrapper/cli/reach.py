@@ -56,8 +56,8 @@ async def backend_findings(endpoints: str, identity: Identity | None) -> list[Fi
 
 
 def _backend(report: BackendReport) -> Finding:
-    subject, state = str(report.listed), report.probe.state
+    subject, state = str(report.listed), report.state
     if report.is_usable:
         return Finding("backends", subject, f"{state}, {1000 * (report.probe.rtt_s or 0):.1f} ms away")
     verdict = Verdict.NOTICE if state is ProbeState.BUSY else Verdict.WRONG
-    return Finding("backends", subject, str(state), verdict, f"{report.probe.detail}.")
+    return Finding("backends", subject, str(state), verdict, f"{report.detail}.")

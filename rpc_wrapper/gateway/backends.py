@@ -37,9 +37,31 @@ class BackendReport:
         return self.agent is not None and self.agent.process == STOPPED
 
     @property
+    def state(self) -> ProbeState:
+        """Return what its probe found; busy when it is another's, whose gate answers probes all the same."""
+        return ProbeState.BUSY if self._other else self.probe.state
+
+    @property
+    def detail(self) -> str:
+        """Say more of its state."""
+        return f"it serves another llama-server at {self._other}" if self._other else self.probe.detail
+
+    @property
+    def answers(self) -> bool:
+        """Tell whether it is well; it may be another's."""
+        return self.probe.state is ProbeState.OK and not self.is_stopped
+
+    @property
     def is_usable(self) -> bool:
         """Tell whether llama-server could be started over it now."""
-        return self.probe.state is ProbeState.OK and not self.is_stopped
+        return self.answers and self._other is None
+
+    @property
+    def _other(self) -> str | None:
+        """Return the address of the llama-server that it serves, unless that is ours."""
+        if self.agent is None or self.probe.state is not ProbeState.OK:
+            return None
+        return self.agent.holder if self.agent.is_held_by_another else None
 
     @property
     def may_be_used(self) -> bool:
@@ -54,8 +76,8 @@ class BackendReport:
     @property
     def excuse(self) -> str:
         """Say why it may not be used."""
-        if self.probe.state is not ProbeState.OK:
-            return f"{self.endpoint} is {self.probe.state.value}: {self.probe.detail}"
+        if self.state is not ProbeState.OK:
+            return f"{self.endpoint} is {self.state.value}: {self.detail}"
         if self.is_stopped:
             return f"{self.endpoint} is stopped: its worker was sent SIGSTOP and has to be continued or restarted"
         return f"{self.endpoint} is {self.confinement}"
@@ -103,8 +125,8 @@ class BackendReport:
         return {
             "endpoint": str(self.listed),
             "address": str(self.endpoint),
-            "state": self.probe.state.value,
-            "detail": self.probe.detail,
+            "state": self.state.value,
+            "detail": self.detail,
             "protocol": str(version) if version else None,
             "rtt_ms": None if self.probe.rtt_s is None else round(self.probe.rtt_s * 1000, 3),
             "budget_mib": None if self.budget_bytes is None else self.budget_bytes // MIB,
@@ -190,10 +212,10 @@ async def open_scout(
 
 
 async def survey_usable(listed: Sequence[Endpoint], tls: ssl.SSLContext | None = None) -> tuple[BackendReport, ...]:
-    """Survey the listed endpoints once; raise ConfigError naming the first that cannot be used."""
+    """Survey the listed endpoints once; raise ConfigError naming the first that is not well."""
     async with open_scout(tls) as scout:
         reports = await scout.survey(listed)
     for report in reports:
-        if not report.is_usable:
+        if not report.answers:
             raise ConfigError(f"backend {report.listed} is {report.probe.state.value}: {report.probe.detail}")
     return reports

@@ -1,6 +1,7 @@
 """The links of one group: one relay per backend, kept over restarts so that its port stays the same."""
 
 import ssl
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -62,7 +63,7 @@ class Links:
             options = LinkOptions(
                 deadlines=self._config.deadlines,
                 security=Security(self._config.tls, backend.listed.host) if self._config.tls else None,
-                network=replace(network, seed=network.seed + backend.endpoint.port),
+                network=drawn_apart(network, backend.endpoint),
                 local_port=link.address.port if link is not None else 0,
             )
             link = self._links[key] = Link(target, options, self._on_event)
@@ -92,3 +93,8 @@ class Links:
 
 def _key(endpoint: Endpoint) -> Key:
     return endpoint.host, endpoint.port
+
+
+def drawn_apart(network: Network, backend: Endpoint) -> Network:
+    """Give a backend delays of its own, the same in every run (``hash`` is another in each)."""
+    return replace(network, seed=network.seed + zlib.crc32(str(backend).encode()))

@@ -94,7 +94,7 @@ class Muster:
 
     def _probed(self, report: BackendReport) -> BackendReport:
         backend = str(report.endpoint)
-        if self._quarantine.probed(backend, time.monotonic(), answered=report.is_usable):
+        if self._quarantine.probed(backend, time.monotonic(), answered=report.answers):
             self.note(f"{backend} has answered its probes and leaves quarantine")
         return replace(report, confinement=self._quarantine.of(backend))
 

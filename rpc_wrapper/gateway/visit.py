@@ -17,6 +17,7 @@ _TIMINGS = b'"timings":'
 _USAGE = b'"usage":'
 _LONGEST = 640  # of either object: what is kept of a piece, should it end in the middle of one
 _DONE = b"data: [DONE]"
+_PROBES = frozenset({"/livez", "/readyz", "/healthz", "/health", "/v1/health"})
 _ERRORS = (b'data: {"error"', b"event: error\n")
 
 
@@ -117,6 +118,14 @@ class Visit:
         if status >= 400:
             return by_status.get(status, Outcome.CLIENT_ERROR if status < 500 else Outcome.ERROR)
         return Outcome.OK
+
+    @property
+    def is_notable(self) -> bool:
+        """Tell whether its access log line is for everybody, or for a debugger: who only looks, and sees, is not news.
+
+        Nor is a health probe that fails: during a start each of them does, every few seconds.
+        """
+        return self.is_work or (self.outcome is not Outcome.OK and self.path not in _PROBES)
 
     @property
     def ttft_s(self) -> float | None:

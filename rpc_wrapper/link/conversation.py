@@ -5,9 +5,7 @@ carry no command and are matched to the requests that answer, by order. The engi
 (``rpc_dispatcher::work`` in ggml-rpc.cpp), so a long queue of unanswered requests is not an engine's.
 """
 
-import struct
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rpc_wrapper.devices import Endpoint
@@ -16,7 +14,9 @@ from rpc_wrapper.link.deadline import Deadlines, Watch
 from rpc_wrapper.link.events import LinkEvent, Refused, Silence
 from rpc_wrapper.link.frames import Frame, FrameReader, Head, Malformed
 from rpc_wrapper.link.meter import Meter
-from rpc_wrapper.rpc.commands import REPLY_HEADER, REQUEST_HEADER, SHAPES, TENSOR_BYTES, Command
+from rpc_wrapper.link.stages import Stages
+from rpc_wrapper.link.weights import SET_TENSOR_OVERHEAD, Weights
+from rpc_wrapper.rpc.commands import REPLY_HEADER, REQUEST_HEADER, SHAPES, Command
 from rpc_wrapper.rpc.messages import (
     AllocBufferReply,
     AllocBufferRequest,
@@ -27,26 +27,11 @@ from rpc_wrapper.rpc.messages import (
 )
 
 MAX_AWAITED = 64
-SET_TENSOR_OVERHEAD = TENSOR_BYTES + 1 + 8  # rpc_tensor, cache flag, offset
 
-_HELD_REQUESTS = frozenset(
-    {
-        Command.HELLO,
-        Command.ALLOC_BUFFER,
-        Command.FREE_BUFFER,
-        Command.GET_DEVICE_MEMORY,
-        Command.SET_TENSOR_HASH,
-    }
-)
 _HELD_REPLIES = frozenset({Command.ALLOC_BUFFER, Command.GET_DEVICE_MEMORY, Command.SET_TENSOR_HASH})
-_ROUND_TRIPS = frozenset(
-    {Command.HELLO, Command.DEVICE_COUNT, Command.GET_ALIGNMENT, Command.GET_MAX_SIZE, Command.BUFFER_GET_BASE}
-)
+_HELD_REQUESTS = _HELD_REPLIES | {Command.HELLO, Command.FREE_BUFFER}
 _SHAPES = [SHAPES.get(command) for command in Command]  # by number: one lookup per frame
 _COMMANDS = list(Command)
-_NE_NB = struct.Struct("<4I4I")  # of rpc_tensor, after id, type and buffer
-_NE_NB_OFFSET = 20
-_OFFSET_HASH = struct.Struct("<QQ")  # behind it in a SET_TENSOR_HASH
 
 Chunk = bytes | memoryview
 
@@ -70,14 +55,8 @@ class _Awaited:
     is_ours: bool = False  # asked by us: the engine must not see the answer
 
 
-OnHash = Callable[[int, int], object]
-
-
 class Conversation:
-    """One connection; ``number`` tells it from the link's others.
-
-    ``on_hash`` hears the name and the size of a whole tensor just before the worker looks for it in its cache.
-    """
+    """One connection; ``number`` tells it from the link's others."""
 
     def __init__(
         self, endpoint: Endpoint, number: int, budget: Budget, meter: Meter, deadlines: Deadlines, now: float
@@ -94,11 +73,9 @@ class Conversation:
         self._passing = Command.HELLO  # whose reply's payload runs through
         self._is_greeted = False
         self._is_closed = False
-        self._graph_at: float | None = None
-        self._has_computed = False
-        self._missed = False  # the worker lacks the tensor that comes next
+        self._stages = Stages(meter)
         self._now = now
-        self.on_hash: OnHash | None = None
+        self.weights = Weights(meter)
 
     def greet(self, now: float) -> bytes:
         """Return a HELLO of our own for the backend, and keep its answer to ourselves."""
@@ -198,10 +175,10 @@ class Conversation:
         elif SHAPES[command].answers:
             self._await(_Awaited(command, self._now), self._now)
         elif command is Command.SET_TENSOR:
-            self._count_weights(frame.size - SET_TENSOR_OVERHEAD)
+            self.weights.sent(frame.size)
         elif command in (Command.GRAPH_COMPUTE, Command.GRAPH_RECOMPUTE):
-            self._has_computed = True
-            self._graph_at = self._graph_at or self._now
+            self.weights.are_complete()
+            self._stages.graph(self._now)
         if len(self._awaited) > MAX_AWAITED:
             step.error = f"the engine's side left more than {MAX_AWAITED} requests unanswered"
 
@@ -214,10 +191,7 @@ class Conversation:
         elif command is Command.GET_DEVICE_MEMORY:
             awaited.device = DeviceMemoryRequest.unpack(payload).device
         elif command is Command.SET_TENSOR_HASH:
-            awaited.size_bytes = tensor_bytes(payload)
-            offset, digest = _OFFSET_HASH.unpack_from(payload, TENSOR_BYTES)
-            if self.on_hash is not None and offset == 0:  # of a part of a tensor nobody says how long it is
-                self.on_hash(digest, awaited.size_bytes)
+            awaited.size_bytes = self.weights.asked(payload)
         elif not self._reserve(awaited, AllocBufferRequest.unpack(payload), step):
             return
         step.to_backend.append(REQUEST_HEADER.pack(command, len(payload)) + payload)
@@ -240,11 +214,6 @@ class Conversation:
             self._watch.asked(now)
         self._awaited.append(awaited)
 
-    def _count_weights(self, size_bytes: int) -> None:
-        if not self._has_computed:  # later on, what is set are a graph's inputs
-            self._meter.pushed(max(size_bytes, 0), is_cacheable=self._missed)
-        self._missed = False
-
     def _read_reply_head(self, head: bytes) -> Head | Malformed:
         (size,) = REPLY_HEADER.unpack(head)
         if not self._awaited:
@@ -259,7 +228,8 @@ class Conversation:
     def _reply(self, frame: Frame, step: Step) -> None:
         awaited = self._answering.popleft()
         self._passing = awaited.command
-        self._time_reply(awaited)
+        self._stages.answered(awaited.command, awaited.asked_at, self._now)
+        self._watch.answered(self._now)
         if frame.payload is None or awaited.is_ours:
             return
         payload = frame.payload
@@ -268,24 +238,6 @@ class Conversation:
         elif awaited.command is Command.ALLOC_BUFFER:
             reply = AllocBufferReply.unpack(payload)
             self._budget.settle(self._number, awaited.device, awaited.size_bytes, reply)
-        elif payload[0]:
-            self._meter.found(awaited.size_bytes)
         else:
-            self._missed = True
+            self.weights.answered(awaited.size_bytes, is_found=bool(payload[0]))
         step.to_engine.append(REPLY_HEADER.pack(len(payload)) + payload)
-
-    def _time_reply(self, awaited: _Awaited) -> None:
-        waited_s = self._now - awaited.asked_at
-        self._meter.answered(awaited.command, waited_s)
-        if self._graph_at is not None:
-            self._meter.computed(self._now - self._graph_at, self._now)
-            self._graph_at = None
-        elif awaited.command in _ROUND_TRIPS:
-            self._meter.round_trip(waited_s)
-        self._watch.answered(self._now)
-
-
-def tensor_bytes(hash_request: bytes) -> int:
-    """Return how many bytes a SET_TENSOR_HASH stands for: a weight is contiguous, so the last stride spans it."""
-    *_, rows, _, _, _, stride = _NE_NB.unpack_from(hash_request, _NE_NB_OFFSET)
-    return int(rows) * int(stride)

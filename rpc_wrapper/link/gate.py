@@ -18,7 +18,7 @@ from rpc_wrapper.devices import Endpoint
 from rpc_wrapper.errors import TransportError
 from rpc_wrapper.link import sockets
 from rpc_wrapper.link.budget import Budget
-from rpc_wrapper.link.conversation import Conversation, OnHash
+from rpc_wrapper.link.conversation import Conversation
 from rpc_wrapper.link.deadline import Deadlines
 from rpc_wrapper.link.events import LinkEvent, Lost
 from rpc_wrapper.link.guest import Diary, Guest, Refusal, Refusals, TurnedAway
@@ -27,6 +27,7 @@ from rpc_wrapper.link.lobby import Lobby, WorkerFacts
 from rpc_wrapper.link.meter import Meter, MeterSnapshot
 from rpc_wrapper.link.session import Session, SessionOptions
 from rpc_wrapper.link.tls import explain
+from rpc_wrapper.link.weights import OnHash
 from rpc_wrapper.rpc import ProbeResult, ProbeState, probe
 from rpc_wrapper.rpc.messages import DeviceMemoryReply
 
@@ -79,7 +80,7 @@ class Gate:
         self._worker = worker
         self._options = options
         self._on_event = on_event or (lambda event: None)
-        self.on_hash: OnHash | None = None  # see Conversation
+        self.on_hash: OnHash | None = None  # see Weights
         self._budget = Budget(options.budget_bytes)
         self._meter = Meter()
         self._lease = Lease(options.lease_s)
@@ -227,7 +228,7 @@ class Gate:
             conversation = Conversation(
                 self._worker, next(self._numbers), self._budget, self._meter, options.deadlines, monotonic()
             )
-            conversation.on_hash = self.on_hash
+            conversation.weights.on_hash = self.on_hash
             session = Session(conversation, SessionOptions(self._tell, linger_s=None), guest.end)
             self._session = session
             reason = await session.run(backend, opening=guest.opening.result())

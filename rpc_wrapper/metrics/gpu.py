@@ -41,12 +41,19 @@ def read_gpus() -> tuple[GPU, ...]:
     if not _has_nvml():
         return ()
     found = []
-    for index in range(pynvml.nvmlDeviceGetCount()):
+    for index in range(_count()):
         try:
             found.append(_read(index))
         except pynvml.NVMLError:
             continue
     return tuple(found)
+
+
+def _count() -> int:
+    try:
+        return int(pynvml.nvmlDeviceGetCount())
+    except pynvml.NVMLError:  # the driver was taken away since: no reason to show no metrics at all
+        return 0
 
 
 def _read(index: int) -> GPU:

@@ -14,7 +14,8 @@ class AgentStatus:
 
     ``device_names`` are in the order of the wire, ``process`` is the kernel's word for the worker's process;
     ``cpu_s`` and ``rss_bytes`` are what that process has used of the processor and holds in memory; ``holder`` is the
-    address of the llama-server that the backend serves.
+    address of the llama-server that the backend serves, which is another than the one that asks when it
+    ``is_held_by_another``.
     """
 
     state: str
@@ -29,6 +30,7 @@ class AgentStatus:
     cpu_s: float | None = None
     rss_bytes: int | None = None
     holder: str | None = None
+    is_held_by_another: bool = False
 
     @classmethod
     def from_json(cls, body: object) -> Self | None:
@@ -39,12 +41,14 @@ class AgentStatus:
         words = {name: body.get(name) for name in _WORDS}
         gate = body.get("gate")
         words["holder"] = gate.get("holder") if isinstance(gate, Mapping) else None
-        names = body.get("devices", ())
+        names, is_anothers = body.get("devices", ()), body.get("held_by_another", False)
         if not all(number is None or _is_amount(number) for number in numbers.values()):
             return None
         if not all(word is None or isinstance(word, str) for word in words.values()) or not _are_words(names):
             return None
-        return cls(body["state"], device_names=tuple(names), **numbers, **words)
+        if not isinstance(is_anothers, bool):
+            return None
+        return cls(body["state"], device_names=tuple(names), is_held_by_another=is_anothers, **numbers, **words)
 
 
 def _is_amount(number: object) -> bool:

@@ -121,7 +121,10 @@ class Client:
             raise self._no_answer(error) from None
         if response.is_error:
             raise UpstreamError(_refusal(response))
-        return dict(response.json())
+        try:
+            return dict(response.json())
+        except (ValueError, TypeError):
+            raise UpstreamError(f"what answers at {self._url} is no gateway: name another with --url") from None
 
     async def _deltas(self, question: Question) -> AsyncIterator[Delta]:
         try:

@@ -354,6 +354,23 @@ async def test_every_view_has_names_contrast_and_no_sideways_scrolling(width: st
             await shoot(page, f"{view}-{width}-{scheme}")
 
 
+async def test_a_long_history_is_drawn_over_several_frames_and_then_only_what_is_new():
+    async with opened(shown=snapshots.cluster(16, 1000)) as (page, stage):
+        await page.evaluate(
+            """() => { window.built = [];
+               const added = (changes) => changes.flatMap((each) => [...each.addedNodes]).length;
+               new MutationObserver((changes) => window.built.push(added(changes)))
+                 .observe(document.getElementById("events-list"), { childList: true }); }"""
+        )
+        await page.get_by_role("link", name="Events").click()
+        await expect(page.locator(".incident")).to_have_count(201)
+        built = await page.evaluate("window.built.splice(0)")
+        assert (sum(built), max(built)) == (201, 40)
+        stage.change(history=[*snapshots.history(1000), snapshots.occurrence(1000, "note")])
+        await expect(page.locator(".incident").first).to_contain_text("took note")
+        assert sum(await page.evaluate("window.built")) <= 2  # the newest, and the oldest, which lost its first entry
+
+
 async def test_a_thousand_events_and_sixteen_backends_stay_smooth():
     async with opened(shown=snapshots.cluster(16, 1000)) as (page, stage):
         for view in ("events", "cluster"):

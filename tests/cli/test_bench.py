@@ -43,6 +43,13 @@ def test_targets(text, target):
     assert parse_target(text) == target
 
 
+@pytest.mark.parametrize("option", ["--json", "--csv", "--markdown", "--charts"])
+def test_where_nothing_can_be_written_nothing_is_measured(option, tmp_path):
+    result = CliRunner().invoke(app, ["--target", "a=http://127.0.0.1:1", option, str(tmp_path / "none" / "r.svg")])
+    assert isinstance(result.exception, ConfigError)
+    assert "name a file in a folder that exists" in str(result.exception)
+
+
 @pytest.mark.parametrize("text", ["http://h:1", "=http://h", "a=h:1", ""])
 def test_a_malformed_target_says_how_to_write_one(text):
     with pytest.raises(ConfigError, match=r"NAME=URL\[,KEY\]"):

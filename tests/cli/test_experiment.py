@@ -47,3 +47,10 @@ def test_cells_are_chosen_by_every_condition():
     assert [each.label for each in chosen(cells, ["nodes=2", "threads=1"])] == ["m-q4_0-2-1"]
     assert [each.label for each in chosen(cells, ["name=m-q4_0-1-2"])] == ["m-q4_0-1-2"]
     assert len(chosen(cells, [])) == 4
+
+
+def test_results_that_cannot_be_written_are_not_measured(tmp_path):
+    (tmp_path / "file").touch()
+    result = CliRunner().invoke(app, ["http-server", "--charts", "none", "--out", str(tmp_path / "file" / "results")])
+    assert isinstance(result.exception, ConfigError)
+    assert "name another with --out" in str(result.exception)

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.engine.cluster import DEMO, Cluster, command, free_port
+from rpc_wrapper.rpc.commands import REQUEST_HEADER, Command
+from rpc_wrapper.rpc.messages import HelloRequest
+from tests.engine.cluster import DEMO, Cluster, command, eventually, free_port
 
 pytestmark = pytest.mark.engine
 
@@ -30,13 +33,62 @@ def cluster(folder: Path, ports: list[int], **environ: str) -> Iterator[Cluster]
     """Run a backend on each port, and a ready server over them."""
     with ExitStack() as stack:
         for port in ports:
-            backend = {"APP_PORT": str(port), "APP_MEM": "512", "APP_CACHE": "off", "APP_THREADS": "1"}
-            stack.enter_context(command(folder, port, "run", **backend))
-        gateway = free_port()
-        listed = ",".join(f"{HOST}:{port}" for port in ports)
-        server = {"APP_MODE": "server", "APP_PORT": str(gateway), "APP_MODEL": str(DEMO), "APP_RPC_BACKENDS": listed}
-        server |= {"APP_THREADS": "1", "APP_CTX_SIZE": "512", **environ}
-        yield stack.enter_context(command(folder, gateway, "run", **server)).wait_ready()
+            stack.enter_context(backend(folder, port))
+        yield stack.enter_context(server(folder, ports, **environ)).wait_ready()
+
+
+@contextmanager
+def backend(folder: Path, port: int) -> Iterator[Cluster]:
+    settings = {"APP_PORT": str(port), "APP_MEM": "512", "APP_CACHE": "off", "APP_THREADS": "1"}
+    with command(folder, port, "run", **settings) as running:
+        yield running
+
+
+@contextmanager
+def server(folder: Path, ports: list[int], **environ: str) -> Iterator[Cluster]:
+    gateway, listed = free_port(), ",".join(f"{HOST}:{port}" for port in ports)
+    settings = {"APP_MODE": "server", "APP_PORT": str(gateway), "APP_MODEL": str(DEMO), "APP_RPC_BACKENDS": listed}
+    settings |= {"APP_THREADS": "1", "APP_CTX_SIZE": "512", **environ}
+    with command(folder, gateway, "run", **settings) as running:
+        yield running
+
+
+def is_listening(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=10):
+        return True
+    return False
+
+
+def used(port: int, host: str) -> socket.socket | None:
+    """Be a llama-server at another address of this machine; None while the worker is not up."""
+    engine = socket.create_connection((HOST, port), timeout=10, source_address=(host, 0))
+    with contextlib.suppress(ConnectionError):
+        engine.sendall(HelloRequest().frame() + REQUEST_HEADER.pack(Command.GET_ALIGNMENT, 4) + bytes(4))
+        if engine.recv(1):
+            return engine
+    engine.close()
+    return None
+
+
+def progress(running: Cluster) -> str:
+    """Return how far a start is, as soon as somebody answers."""
+    with contextlib.suppress(httpx.TransportError):
+        return str(running.get("/readyz").json().get("progress"))
+    return ""
+
+
+def test_a_backend_that_serves_another_is_waited_for_and_not_blamed(tmp_path):
+    port, elsewhere = free_pair(), "127.0.0.2"
+    with backend(tmp_path, port):
+        eventually(lambda: is_listening(port), "the gate")
+        other = eventually(lambda: used(port, elsewhere), "the worker")
+        with other, server(tmp_path, [port]) as running:
+            words = f"{HOST}:{port} is busy: it serves another llama-server at {elsewhere}"
+            eventually(lambda: words in progress(running), "a word about it")
+            other.close()
+            seen = running.wait_ready().get("/cluster").json()
+    assert seen["generation"] == 1
+    assert not any("quarantine" in entry["text"] for entry in seen["history"])
 
 
 def test_each_link_has_the_network_its_override_says(tmp_path):

@@ -26,3 +26,8 @@ def confined(name: str, strikes: int = 1) -> BackendReport:
 def stopped(name: str) -> BackendReport:
     """Return one whose worker is stopped behind its gate."""
     return replace(report(name), agent=AgentStatus("ready", pid=7, process="stopped"))
+
+
+def taken(name: str) -> BackendReport:
+    """Return one that serves another llama-server."""
+    return replace(report(name), agent=AgentStatus("ready", pid=7, holder="10.0.0.9", is_held_by_another=True))

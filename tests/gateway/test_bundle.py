@@ -69,3 +69,13 @@ def test_a_cycle_is_refused():
 def test_a_missing_module_is_refused():
     with pytest.raises(KeyError, match="leaf"):
         bundle({"entry": MODULES["entry"]}, "entry")
+
+
+def test_the_first_minutes_of_a_day_are_not_those_of_hour_24(tmp_path: Path):
+    node = shutil.which("node") or playwright_node()
+    script = tmp_path / "clock.mjs"
+    formats = (Path(__file__).parents[2] / "rpc_wrapper/gateway/dashboard/format.js").read_text()
+    script.write_text(f"{formats}\nconsole.log(JSON.stringify([clock(187), bytes(3 * MIB), bytes(4096 * MIB)]));")
+    env = {"TZ": "UTC", "LANG": "en_US.UTF-8"}
+    run = subprocess.run([node, script], capture_output=True, text=True, check=True, timeout=60, env=env)
+    assert json.loads(run.stdout) == ["Jan 1 00:03:07", "3.0 MiB", "4.0 GiB"]

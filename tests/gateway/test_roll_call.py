@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from rpc_wrapper.gateway.roll_call import Decision, Patience, call_roll, decide
 from rpc_wrapper.rpc import ProbeState
-from tests.gateway.reports import confined, report, stopped
+from tests.gateway.reports import confined, report, stopped, taken
 
 A, B = report("a"), report("b")
 DOWN, WRONG = report("c", ProbeState.DOWN), report("d", ProbeState.WRONG_VERSION)
@@ -31,6 +31,14 @@ def test_the_sentence_gives_each_absentee_its_reason():
     assert call_roll([A]).sentence == "every backend answers"
 
 
+def test_who_serves_another_is_busy_and_waited_for():
+    roll = call_roll([A, taken("t")])
+    assert [str(each.endpoint) for each in roll.missing] == ["t:1"]
+    assert roll.sentence == "1 of 2 backends can be used: t:1 is busy: it serves another llama-server at 10.0.0.9"
+    assert taken("t").to_json()["state"] == "busy"
+    assert taken("t").answers
+
+
 @pytest.mark.parametrize(
     ("reports", "waited_s", "min_backends", "decision"),
     [
@@ -41,6 +49,8 @@ def test_the_sentence_gives_each_absentee_its_reason():
         ([A, DOWN], 60, 1, Decision.GO),
         ([A, DOWN], 60, 2, Decision.GIVE_UP),
         ([A, confined("q")], 1, None, Decision.WAIT),
+        ([A, taken("t")], 59, None, Decision.WAIT),
+        ([A, taken("t")], 60, None, Decision.GIVE_UP),
         ([A, WRONG], 0, 1, Decision.GIVE_UP),
         ([], 0, None, Decision.GO),
     ],

@@ -101,6 +101,25 @@ def test_half_an_object_is_none():
     assert tokens_in(b'{"timings":{"predicted_n":1') is None
 
 
+@pytest.mark.parametrize(
+    ("path", "status", "is_notable"),
+    [
+        ("/readyz", 503, False),
+        ("/health", 503, False),
+        ("/livez", 200, False),
+        ("/cluster", 200, False),
+        ("/cluster", 503, True),
+        ("/nowhere", 404, True),
+    ],
+)
+def test_a_health_probe_that_fails_is_no_news(path, status, is_notable):
+    assert visited(start(status), body(more=False), path=path).is_notable is is_notable
+
+
+def test_work_is_news_even_when_it_succeeds():
+    assert visited(start(), body(more=False), path="/completion", is_work=True).is_notable
+
+
 def test_the_log_line_leaves_out_what_says_nothing():
     visit = visited(start(404), body(more=False), request_id="r", method="GET", endpoint="/x")
     assert visit.to_json() == {

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from rpc_wrapper.devices import MIB, Endpoint
 from rpc_wrapper.link.budget import Budget
-from rpc_wrapper.link.conversation import MAX_AWAITED, SET_TENSOR_OVERHEAD, Conversation, Step
+from rpc_wrapper.link.conversation import MAX_AWAITED, Conversation, Step
 from rpc_wrapper.link.deadline import Deadlines
 from rpc_wrapper.link.events import Refused
 from rpc_wrapper.link.meter import Meter
+from rpc_wrapper.link.weights import SET_TENSOR_OVERHEAD
 from rpc_wrapper.rpc.commands import REPLY_HEADER, REQUEST_HEADER, Command
 from rpc_wrapper.rpc.messages import (
     AllocBufferReply,
@@ -190,7 +191,7 @@ def test_weights_pushed_and_found_are_told_apart_from_inputs():
 def test_a_whole_tensor_s_hash_is_heard_before_the_worker_hears_it():
     heard: list[tuple[int, int]] = []
     pair = Pair()
-    pair.conversation.on_hash = lambda digest, size: heard.append((digest, size))
+    pair.conversation.weights.on_hash = lambda digest, size: heard.append((digest, size))
     pair.ask(hash_request(rows=5, stride=100, digest=0xABC))
     pair.ask(hash_request(rows=5, stride=100, offset=250, digest=0xDEF))
     assert heard == [(0xABC, 500)]

@@ -34,6 +34,14 @@ def test_without_a_driver_there_are_no_gpus(monkeypatch):
     assert render(gpu_families(())) == b""
 
 
+def test_a_driver_that_goes_away_takes_its_gpus_along_and_no_other_metric(monkeypatch):
+    def lost():
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_UNINITIALIZED)
+
+    answers(monkeypatch, Count=lost)
+    assert read_gpus() == ()
+
+
 def test_what_one_gpu_does_not_say_costs_nothing_but_that(monkeypatch):
     def busy(handle):
         if handle == 1:

@@ -13,6 +13,7 @@ def test_everything_an_agent_says_is_read():
         "process": "sleeping",
         "last_exit": "exit code 1",
         "gate": {"holder": "10.0.0.9", "held_s": 2.5},
+        "held_by_another": True,
         "another": ["field"],
     }
     status = AgentStatus.from_json(body)
@@ -20,6 +21,7 @@ def test_everything_an_agent_says_is_read():
     assert (status.state, status.pid, status.budget_bytes, status.uptime_s) == ("ready", 42, 1 << 30, 3.5)
     assert (status.device_names, status.process) == (("CUDA0", "CPU"), "sleeping")
     assert (status.last_exit, status.holder) == ("exit code 1", "10.0.0.9")
+    assert status.is_held_by_another
 
 
 def test_an_agent_may_leave_fields_out():
@@ -42,6 +44,7 @@ def test_an_agent_may_leave_fields_out():
         {"state": "running", "devices": [1]},
         {"state": "running", "last_exit": 1},
         {"state": "running", "gate": {"holder": 1}},
+        {"state": "running", "held_by_another": "no"},
     ],
 )
 def test_what_no_agent_writes_is_no_agent(body):

@@ -1,8 +1,11 @@
 """Real HTTP against a fake server."""
 
+import asyncio
+
 import pytest
 
-from rpc_wrapper.errors import ConnectError, UpstreamError
+from rpc_wrapper.cli.ask import checked_url
+from rpc_wrapper.errors import ConfigError, ConnectError, UpstreamError
 from rpc_wrapper.talk.client import Client, Where, chat_question, plain_question, waited_s
 from tests.bench.serve import fake_server
 
@@ -46,6 +49,26 @@ async def test_a_server_without_a_cluster_cannot_split_times():
     async with fake_server() as url, Client(Where(url)) as client:
         with pytest.raises(UpstreamError, match="refused with 404"):
             await client.split_answer(plain_question("hi", 8, 0), lambda _: None)
+
+
+async def test_what_is_no_gateway_is_said_to_be_none():
+    async def page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\n<html>")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(page, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with Client(Where(url)) as client:
+            with pytest.raises(UpstreamError, match=f"what answers at {url} is no gateway"):
+                await client.cluster()
+
+
+@pytest.mark.parametrize("url", ["localhost:8080", "http://", "http://host:port"])
+def test_an_address_that_is_none_is_a_sentence(url):
+    with pytest.raises(ConfigError, match="is no address of a gateway"):
+        checked_url(url)
 
 
 def test_waiting_is_read_from_the_links():

@@ -9,7 +9,7 @@ import { current, follow, watch } from "/dashboard/feed.js";
 import * as plan from "/dashboard/plan.js";
 
 const VIEWS = ["chat", "cluster", "events", "plan"];
-const DRAW = { cluster: cluster.draw, events: events.draw, plan: (state) => plan.draw(state, redraw) };
+const DRAW = { cluster: cluster.draw, events: (state) => events.draw(state, redraw), plan: (state) => plan.draw(state, redraw) };
 const THEMES = ["system", "light", "dark"];
 const STORED_THEME = "rpc-wrapper.theme";
 const CONNECTIONS = { connecting: "connecting", lost: "no connection", locked: "key needed" };
@@ -27,8 +27,8 @@ function route() {
     else tab.removeAttribute("aria-current");
   }
   document.title = `${view[0].toUpperCase()}${view.slice(1)} · rpc-wrapper`;
+  redraw(); // before the scrolling, which lays the page out
   if (changed) scrollTo(0, view === "chat" ? document.scrollingElement.scrollHeight : 0);
-  redraw();
 }
 
 function redraw() {

@@ -39,6 +39,7 @@ export function show(element, ...children) {
 }
 
 function morph(old, fresh) {
+  if (old.isEqualNode(fresh)) return; // most of what is drawn again is as it was
   if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName || keyOf(old) !== keyOf(fresh)) {
     old.replaceWith(fresh);
     return;

@@ -5,6 +5,7 @@ import { clock, plural, seconds } from "/dashboard/format.js";
 
 const RESTS = new Set(["ready", "stopped", "failed"]); // where an incident ends
 const SETBACKS = new Set(["fault", "backoff", "failed"]); // a restart somebody asked for is none
+const MOST_AT_ONCE = 40; // rows built in one frame: the first look at a long history must not hold the page up
 const REMARKS = new Set(["note", "fault"]); // they change no state: one that comes at rest is all there is
 const DEEDS = {
   preparing: "asked the backends, planned",
@@ -34,8 +35,8 @@ export function start(redraw) {
   }
 }
 
-/** Show the history of a snapshot; nothing is touched unless there is something new. */
-export function draw({ snapshot }) {
+/** Show the history of a snapshot, the newest first and the rest frame by frame; nothing new, nothing touched. */
+export function draw({ snapshot }, redraw) {
   if (!snapshot) return;
   const newest = `${snapshot.history.length}/${snapshot.history.at(-1)?.number}/${filter}`;
   if (newest === drawn) return;
@@ -44,28 +45,44 @@ export function draw({ snapshot }) {
   const shown = filter === "faults" ? all.filter((each) => each.isFault) : all;
   for (const began of rows.keys()) if (began < (snapshot.history[0]?.at ?? 0)) rows.delete(began);
   const nothing = h("li", { class: "nothing" }, filter === "faults" ? "No fault so far." : "Nothing has happened yet.");
-  place(byId("events-list"), shown.length ? shown.map(rowOf) : [nothing]);
+  place(byId("events-list"), shown.length ? rowsOf(shown, redraw) : [nothing]);
 }
+
+/** Return the rows of incidents; where too many are new, as many as one frame may build, and have the next go on. */
+function rowsOf(shown, redraw) {
+  const found = [];
+  let left = MOST_AT_ONCE;
+  for (const each of shown) {
+    if (!isKnown(each) && left-- === 0) {
+      drawn = null;
+      requestAnimationFrame(redraw);
+      break;
+    }
+    found.push(rowOf(each));
+  }
+  return found;
+}
+
+const isKnown = ({ occurrences }) => rows.get(occurrences[0].at)?.count === occurrences.length;
 
 /** Return an incident's row, drawn anew only when something was added to it: there may be hundreds. */
 function rowOf(incident) {
   const began = incident.occurrences[0].at;
-  const known = rows.get(began);
-  if (known?.count === incident.occurrences.length) return known.element;
+  if (isKnown(incident)) return rows.get(began).element;
   const element = row(incident);
   rows.set(began, { element, count: incident.occurrences.length });
   return element;
 }
 
-/** Make these the children of a list, moving none that is in its place. */
+/** Make these the children of a list, moving none that is in its place: what is gone goes first. */
 function place(list, elements) {
+  const wanted = new Set(elements);
+  for (const child of [...list.childNodes]) if (!wanted.has(child)) child.remove();
   let next = list.firstChild;
   for (const element of elements) {
     if (element === next) next = next.nextSibling;
     else list.insertBefore(element, next);
   }
-  const wanted = new Set(elements);
-  for (const child of [...list.childNodes]) if (!wanted.has(child)) child.remove();
 }
 
 /** Group occurrences: whatever follows a rest belongs together until the next rest. */

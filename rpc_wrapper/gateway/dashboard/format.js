@@ -2,7 +2,12 @@
 
 const MIB = 1024 * 1024;
 
-/** "20.8 MiB", "4.00 GiB". */
+// Made once: a formatter costs far more than what it formats, and hundreds of figures are drawn at a time.
+const TIME = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const DAY = new Intl.DateTimeFormat([], { day: "numeric", month: "short" });
+const NUMBERS = [0, 1].map((digits) => new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
+
+/** "21 MiB", "4.0 GiB". */
 export function bytes(count) {
   if (count === null || count === undefined) return "–";
   if (count >= 1024 * MIB) return `${grouped(count / (1024 * MIB), 1)} GiB`;
@@ -32,16 +37,15 @@ export function seconds(value) {
 
 export const percent = (value, digits = 0) => (value === null || value === undefined ? "–" : `${value.toFixed(digits)} %`);
 export const rate = (perSecond) => (perSecond === null || perSecond === undefined ? "–" : perSecond.toFixed(perSecond < 100 ? 1 : 0));
-export const grouped = (value, digits = 0) =>
-  value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+/** "2,048", with no digit after the point or one. */
+export const grouped = (value, digits = 0) => NUMBERS[digits].format(value);
 export const plural = (count, noun) => `${grouped(count)} ${noun}${count === 1 ? "" : "s"}`;
 
 /** "14:03:07", with the day in front of it when that is not today. */
 export function clock(unixSeconds) {
   const date = new Date(unixSeconds * 1000);
-  const time = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
   const today = date.toDateString() === new Date().toDateString();
-  return today ? time : `${date.toLocaleDateString([], { day: "numeric", month: "short" })} ${time}`;
+  return today ? TIME.format(date) : `${DAY.format(date)} ${TIME.format(date)}`;
 }
 
 /** Blocks of an assignment: "0–2", "7 + output", "output". */

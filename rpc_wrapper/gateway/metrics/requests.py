@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
 
-from rpc_wrapper.gateway.visit import Outcome, Visit
+from rpc_wrapper.gateway.visit import Visit
 from rpc_wrapper.logs import fields
 from rpc_wrapper.metrics.exposition import counter
 
@@ -97,8 +97,8 @@ class RequestMetrics:
 
 
 def log_access(visit: Visit) -> None:
-    """Write the line of one request; what only looks, and succeeds, is worth a line to nobody but a debugger."""
-    level = logging.INFO if visit.is_work or visit.outcome is not Outcome.OK else logging.DEBUG
+    """Write the line of one request."""
+    level = logging.INFO if visit.is_notable else logging.DEBUG
     if access_log.isEnabledFor(level):
         access_log.log(level, "%s", _sentence(visit), extra=fields(**visit.to_json()))
 

@@ -112,6 +112,8 @@ def _links(links: list[Snapshot]) -> Iterable[Metric]:
     waited = "Wait for a backend's graphs: its computing and the network's round trips."
     yield counter("rpcw_link_stage_wait_seconds_total", waited, each("stage_waited_s"))
     yield counter("rpcw_link_weights_pushed_bytes_total", "Weights sent over a link.", each("weights_pushed_bytes"))
+    missed = "Weights sent over a link that a backend keeps in its cache for the next start."
+    yield counter("rpcw_link_weights_missed_bytes_total", missed, each("cacheable_pushed_bytes"))
     found = "Weights that a backend had in its cache."
     yield counter("rpcw_link_weights_cached_bytes_total", found, each("weights_found_bytes"))
     commands = [
