@@ -81,3 +81,14 @@ def test_a_ledger_grows_and_mends_a_cut_line(tmp_path):
     ledger.path.write_text(text[:-20])  # the second was being written when somebody pulled the plug
     ledger.add(three)
     assert ledger.rows() == {one.key: one, three.key: three}
+
+
+def test_a_quick_run_stands_beside_no_figure_that_depends_on_the_length_of_an_answer():
+    whole, quick = (
+        read_experiment(find_experiment("docker-distributed-llm.yaml"), quick=each) for each in (False, True)
+    )
+    assert whole.seed is not None
+    assert quick.seed is not None
+    assert "ttlt_ms" in whole.seed.rows[0].figures
+    assert quick.seed.rows[0].figures.keys() == {"ttft_ms", "throughput"}
+    assert quick.seed.source == whole.seed.source
