@@ -108,6 +108,14 @@ def link(name: str) -> dict[str, Any]:
     return {
         "endpoint": name,
         "address": "127.0.0.1:40001",
+        "bytes_to_backend": 800 * MIB,
+        "bytes_from_backend": 30 * MIB,
+        "weights_pushed_bytes": 175 * MIB,
+        "weights_found_bytes": 525 * MIB,
+        "commands": {
+            "SET_TENSOR": {"count": 3_200, "size_bytes": 180 * MIB, "waited_s": 0.0},
+            "GRAPH_COMPUTE": {"count": 640, "size_bytes": 20 * MIB, "waited_s": 3.2},
+        },
         "bytes_to_backend_per_s": 48_000.0,
         "bytes_from_backend_per_s": 16_000.0,
         "stages": 640,

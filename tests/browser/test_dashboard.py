@@ -80,6 +80,25 @@ async def answer_with(page: Page, *pieces: str, **extra: Any) -> None:
     await page.route("**/v1/chat/completions", lambda route: route.fulfill(body=body, content_type="text/event-stream"))
 
 
+async def test_a_link_says_what_its_commands_took_and_what_was_in_the_cache():
+    async with opened() as (page, _):
+        await page.get_by_role("link", name="Cluster").click()
+        links = page.locator("#links")
+        await expect(links.get_by_role("table")).to_have_count(0)
+        await links.locator("summary").click()
+        await expect(links.get_by_role("table")).to_have_count(3)
+        first = links.locator("section").first
+        await expect(first).to_contain_text("weights: 175 MiB sent, 525 MiB found in its cache (75 %)")
+        longest = first.get_by_role("row").nth(1)
+        assert await longest.locator("th, td").all_inner_texts() == [
+            "GRAPH_COMPUTE",
+            "640",
+            "20 MiB",
+            "3.20 s",
+            "5.0 ms",
+        ]
+
+
 async def test_the_chat_answers_and_says_what_it_cost():
     async with opened() as (page, _):
         await ask(page, "Tell me a story")

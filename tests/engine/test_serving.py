@@ -170,7 +170,7 @@ def test_cluster_tells_the_truth(cluster: Cluster):
 @pytest.mark.parametrize("backends", [2, 3])
 def test_the_text_is_that_of_one_plain_llama_server(tmp_path: Path, backends: int):
     # RPC workers do not repack weights, so neither may the one they are compared with.
-    with demo(tmp_path, "--", "--no-repack", backends=0) as plain:
+    with demo(tmp_path, "--", "--no-repack", "--threads", "1", backends=0) as plain:
         expected = [plain.complete(prompt) for prompt in PROMPTS]
     with demo(tmp_path, backends=backends) as split:
         assert len(split.children("ggml-rpc-server")) == backends

@@ -103,7 +103,7 @@ chat.start();
 cluster.start(redraw);
 events.start(redraw);
 addEventListener("hashchange", route);
-byId("engine").addEventListener("toggle", redraw);
+for (const name of ["links", "engine"]) byId(name).addEventListener("toggle", redraw);
 route();
 watch(drawStatus);
 watch(redraw);

@@ -2,6 +2,7 @@
 
 import { byId, h, show } from "/dashboard/dom.js";
 import { bytes, percent, rate, seconds } from "/dashboard/format.js";
+import { linkDetails } from "/dashboard/links.js";
 import { throughput } from "/dashboard/load.js";
 import { machines } from "/dashboard/machines.js";
 import { picture, sparkline, table } from "/dashboard/topology.js";
@@ -40,6 +41,8 @@ export function draw({ snapshot, samples }) {
   show(byId("cluster-time"), timeShares(all.backends));
   show(byId("cluster-table"), all.backends.length ? table(all) : null);
   byId("cluster-table").hidden = all.backends.length === 0;
+  byId("links").hidden = !(snapshot.links ?? []).length;
+  if (byId("links").open) show(byId("links-body"), linkDetails(snapshot.links ?? []));
   if (byId("engine").open) show(byId("engine-body"), engine(snapshot));
 }
 
