@@ -1,18 +1,30 @@
 """Ask the service of this container or machine whether it does its work: the image's HEALTHCHECK.
 
-``python -m rpc_wrapper.health`` loads the settings and the standard library, nothing else: it runs every few seconds
-in every container, where the whole command line would cost a second of processor time each.
+``python -m rpc_wrapper.health`` runs again and again in every container, where the whole command line would cost a
+second of processor time each, and the settings alone 0.2: so a service leaves word of whom to ask, where
+``RPCW_HEALTH_FILE`` names a file, and the check needs the standard library and nothing else.
 """
 
+from __future__ import annotations
+
+import contextlib
 import http.client
 import json
+import os
 import ssl
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rpc_wrapper.config import Settings, load_settings
 from rpc_wrapper.errors import RPCWrapperError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rpc_wrapper.config import Settings
+
+FILE = "RPCW_HEALTH_FILE"
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 TIMEOUT_S = 11.0  # /readyz may wait 10 s for its token
 
@@ -27,12 +39,12 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The URL that knows, in parts."""
+    """The URL that knows, in parts; ``tls`` are the files of CA, certificate and key."""
 
     host: str
     port: int
     path: str
-    tls: ssl.SSLContext | None = None
+    tls: tuple[str, str, str] | None = None
 
     def __str__(self) -> str:
         return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}{self.path}"
@@ -41,7 +53,16 @@ class Question:
         """Return a connection that is not open yet."""
         if self.tls is None:
             return http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
-        return http.client.HTTPSConnection(self.host, self.port, timeout=timeout_s, context=self.tls)
+        return http.client.HTTPSConnection(self.host, self.port, timeout=timeout_s, context=_context(*self.tls))
+
+
+def _context(ca: str, cert: str, key: str) -> ssl.SSLContext:
+    """Return how to ask an agent that demands certificates: with its own, and by address instead of name."""
+    from rpc_wrapper.link.tls import Identity, client_context  # only then is it worth the time to load
+
+    context = client_context(Identity(Path(ca), Path(cert), Path(key)))
+    context.check_hostname = False
+    return context
 
 
 def question(settings: Settings) -> Question | None:
@@ -60,20 +81,39 @@ def question(settings: Settings) -> Question | None:
             return None
 
 
-def _tls(settings: Settings) -> ssl.SSLContext | None:
-    """Return how to ask an agent that demands certificates: with its own, and by address instead of name."""
+def _tls(settings: Settings) -> tuple[str, str, str] | None:
     if settings.tls == "off" or settings.tls_ca is None or settings.tls_cert is None or settings.tls_key is None:
         return None
-    from rpc_wrapper.link.tls import Identity, client_context  # only then is it worth the time to load
-
-    context = client_context(Identity(settings.tls_ca, settings.tls_cert, settings.tls_key))
-    context.check_hostname = False
-    return context
+    return str(settings.tls_ca), str(settings.tls_cert), str(settings.tls_key)
 
 
-def check(settings: Settings, timeout_s: float = TIMEOUT_S) -> Health:
-    """Ask the service that these settings start."""
+def leave_word(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
+    """Write down whom a check should ask, where ``RPCW_HEALTH_FILE`` says; without it, or where that fails, nowhere."""
     asked = question(settings)
+    if asked is not None and environ.get(FILE):
+        with contextlib.suppress(OSError):  # then a check reads the settings itself
+            Path(environ[FILE]).write_text(json.dumps(asdict(asked)))
+
+
+def _word_left(environ: Mapping[str, str]) -> Question | None:
+    try:
+        word = json.loads(Path(environ[FILE]).read_text())
+        return Question(**{**word, "tls": tuple(word["tls"]) if word["tls"] else None})
+    except (KeyError, OSError, ValueError, TypeError):
+        return None
+
+
+def whom(environ: Mapping[str, str] = os.environ) -> Question | None:
+    """Return whom to ask: as the service left word, else as the settings say; raise ConfigError when they are wrong."""
+    if left := _word_left(environ):
+        return left
+    from rpc_wrapper.config import load_settings
+
+    return question(load_settings({}).settings)
+
+
+def check(asked: Question | None, timeout_s: float = TIMEOUT_S) -> Health:
+    """Ask."""
     if asked is None:
         return Health(True, "APP_MODE is none: nothing is served, so nothing can be wrong")
     connection = asked.connection(timeout_s)
@@ -101,7 +141,7 @@ def _reason(body: bytes) -> str:
 def main() -> int:
     """Print the verdict on the service that the environment describes; return 0 when it is healthy, else 1."""
     try:
-        health = check(load_settings({}).settings)
+        health = check(whom())
     except RPCWrapperError as error:
         health = Health(False, str(error))
     print(health.reason)

@@ -1,6 +1,8 @@
-"""What processes take of the machine: processor time since their start, and memory now."""
+"""What is used of a machine: processor time since their start and memory now by processes, and its GPUs."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 import psutil
 
@@ -11,6 +13,36 @@ class Usage:
 
     cpu_s: float
     rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class GPU:
+    """One GPU now; ``busy`` is the share of the last moments in which it computed, None where it will not say."""
+
+    index: int
+    name: str
+    used_bytes: int
+    total_bytes: int
+    busy: float | None = None
+
+    @classmethod
+    def from_json(cls, body: object) -> Self | None:
+        """Read what :meth:`to_json` wrote; return None when that is not what it is."""
+        if not isinstance(body, Mapping) or not isinstance(body.get("name"), str):
+            return None
+        numbers: list[Any] = [body.get(name) for name in ("index", "used_bytes", "total_bytes")]
+        busy = body.get("busy")
+        if not all(type(number) is int and number >= 0 for number in numbers) or type(busy) not in (
+            int,
+            float,
+            type(None),
+        ):
+            return None
+        return cls(numbers[0], body["name"], numbers[1], numbers[2], busy)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
 
 
 def usage(*pids: int | None) -> Usage | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rpc_wrapper.config import Settings
-from rpc_wrapper.health import check, main, question
+from rpc_wrapper.health import FILE, check, leave_word, main, question, whom
 from rpc_wrapper.link.certificates import Validity, make_ca, make_leaf
 from rpc_wrapper.link.tls import Identity, server_context
 
@@ -63,12 +63,12 @@ def test_who_is_asked_depends_on_the_mode(settings: Settings, asked: str) -> Non
 
 
 def test_mode_none_serves_nothing_and_is_healthy() -> None:
-    assert check(settings_of(mode="none")).ok
+    assert check(question(settings_of(mode="none"))).ok
 
 
 def test_a_worker_that_answers_is_healthy() -> None:
     with answering({"/healthz": (200, b'{"ok": true, "state": "ready", "reason": "answers"}')}) as port:
-        health = check(settings_of(port=port - 1, agent_port=port))
+        health = check(question(settings_of(port=port - 1, agent_port=port)))
     assert (health.ok, health.reason) == (True, f"http://127.0.0.1:{port}/healthz says 200: answers")
 
 
@@ -79,7 +79,7 @@ def test_an_agent_that_demands_certificates_is_shown_its_own(tmp_path: Path) -> 
     cert, key = make_leaf(ca, "backend-cpu", Validity.days(1, now)).write(tmp_path, "backend")
     with answering({"/healthz": (200, b'{"reason": "answers"}')}, server_context(Identity(ca_file, cert, key))) as port:
         files = {"tls": "require", "tls_ca": ca_file, "tls_cert": cert, "tls_key": key}
-        health = check(settings_of(port=port - 1, agent_port=port, **files))
+        health = check(question(settings_of(port=port - 1, agent_port=port, **files)))
     assert (health.ok, health.reason) == (True, f"https://127.0.0.1:{port}/healthz says 200: answers")
 
 
@@ -100,7 +100,7 @@ def test_an_agent_that_demands_certificates_is_shown_its_own(tmp_path: Path) -> 
 )
 def test_a_server_that_is_not_ready_is_unhealthy_and_says_why(body: bytes, reason: str) -> None:
     with answering({"/readyz": (503, body)}) as port:
-        health = check(settings_of(mode="server", port=port))
+        health = check(question(settings_of(mode="server", port=port)))
     assert not health.ok
     assert health.reason.endswith(f"says 503: {reason}")
 
@@ -108,7 +108,7 @@ def test_a_server_that_is_not_ready_is_unhealthy_and_says_why(body: bytes, reaso
 def test_nobody_there_is_unhealthy() -> None:
     with answering({}) as port:
         pass
-    health = check(settings_of(mode="server", port=port))
+    health = check(question(settings_of(mode="server", port=port)))
     assert not health.ok
     assert "does not answer" in health.reason
 
@@ -120,6 +120,25 @@ def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         assert main() == 0
     assert capsys.readouterr().out.endswith("says 200: ready\n")
     assert main() == 1
+
+
+@pytest.mark.parametrize("extra", [{}, {"tls": "require", "tls_ca": "ca", "tls_cert": "cert", "tls_key": "key"}])
+def test_a_service_leaves_word_of_whom_to_ask(tmp_path: Path, extra: dict[str, str]) -> None:
+    environ, settings = {FILE: str(tmp_path / "health.json")}, settings_of(port=6000, **extra)
+    leave_word(settings, environ)
+    assert whom(environ) == question(settings)
+    assert str(whom(environ)) == str(question(settings))
+
+
+@pytest.mark.parametrize("word", ["", "[]", '{"host": "127.0.0.1"}', "null"])
+def test_word_that_cannot_be_read_is_as_none(tmp_path: Path, word: str) -> None:
+    (tmp_path / "health.json").write_text(word)
+    assert whom({FILE: str(tmp_path / "health.json")}) == question(settings_of())
+
+
+def test_where_word_cannot_be_left_the_service_starts_all_the_same(tmp_path: Path) -> None:
+    leave_word(settings_of(), {FILE: str(tmp_path / "missing" / "health.json")})
+    leave_word(settings_of(), {})
 
 
 def test_a_wrong_setting_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

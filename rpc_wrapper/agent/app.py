@@ -23,7 +23,7 @@ from rpc_wrapper.agent.worker import Worker, process_state
 from rpc_wrapper.link.gate import Gate
 from rpc_wrapper.logs import fields
 from rpc_wrapper.metrics.exposition import CONTENT_TYPE, render, wants_json
-from rpc_wrapper.metrics.gpu import read_gpus
+from rpc_wrapper.metrics.gpu import GPUReader, read_gpus
 from rpc_wrapper.supervisor import State
 from rpc_wrapper.usage import usage
 
@@ -47,6 +47,7 @@ class Agent:
         self._runner = keeper.runner
         self._worker = worker
         self.gate = gate
+        self._gpus = GPUReader()
         self._worker_id = worker_id
         self._budget_bytes = budget_bytes
         self._cache = cache
@@ -85,6 +86,10 @@ class Agent:
             "gate": gate.to_json(),
         }
 
+    def gpus(self) -> list[Mapping[str, Any]]:
+        """Return what was read last of this machine's GPUs; on the event loop only."""
+        return [gpu.to_json() for gpu in self._gpus.latest()]
+
     async def facts(self) -> Facts:
         """Return what the metrics are made of; disks and drivers are asked beside the event loop."""
         cache_bytes = await asyncio.to_thread(_size_bytes, self._cache) if self._cache else None
@@ -118,6 +123,10 @@ def _size_bytes(folder: Path) -> int:
     return total
 
 
+def _asker(request: Request) -> str | None:
+    return request.client.host if request.client else None
+
+
 def create_app(agent: Agent, token: str | None = None) -> FastAPI:
     """Return the agent's app over a worker that somebody else runs.
 
@@ -133,7 +142,7 @@ def create_app(agent: Agent, token: str | None = None) -> FastAPI:
 
     @app.get("/status")
     async def status(request: Request) -> JSONResponse:
-        return JSONResponse(dict(agent.status(request.client.host if request.client else None)))
+        return JSONResponse({**agent.status(_asker(request)), "gpus": agent.gpus()})
 
     @app.get("/healthz")
     async def healthz() -> JSONResponse:

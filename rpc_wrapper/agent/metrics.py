@@ -8,10 +8,10 @@ from prometheus_client import Metric
 from rpc_wrapper.link.gate import GateSnapshot
 from rpc_wrapper.link.guest import Refusal
 from rpc_wrapper.metrics.exposition import Labels, counter, gauge
-from rpc_wrapper.metrics.gpu import GPU, gpu_families
+from rpc_wrapper.metrics.gpu import gpu_families
 from rpc_wrapper.metrics.process import process_families
 from rpc_wrapper.supervisor import Snapshot, State
-from rpc_wrapper.usage import Usage
+from rpc_wrapper.usage import GPU, Usage
 
 _NONE: Labels = {}
 

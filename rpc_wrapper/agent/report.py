@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 
 from rpc_wrapper.devices import MIB
-from rpc_wrapper.metrics.gpu import GPU
+from rpc_wrapper.usage import GPU
 
 MIN_WINDOW_S = 0.2  # a share of the processor over less than this is noise
 

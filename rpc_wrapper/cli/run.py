@@ -12,6 +12,7 @@ from rpc_wrapper.cli.options import environment, load, with_settings
 from rpc_wrapper.cli.server import server_service
 from rpc_wrapper.cli.serving import Service, Stop, run_loop, run_services
 from rpc_wrapper.errors import ConfigError
+from rpc_wrapper.health import leave_word
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ def run(
         service = backend_service(settings, environment(), extra)
     else:
         service = server_service(settings, environment(), extra)
+    leave_word(settings)
     run_loop(serve(service))
 
 

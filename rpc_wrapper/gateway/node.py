@@ -7,7 +7,7 @@ from typing import Any
 from rpc_wrapper.gateway.backends import BackendReport
 from rpc_wrapper.rpc.agent import AgentStatus
 from rpc_wrapper.supervisor import State
-from rpc_wrapper.usage import Usage
+from rpc_wrapper.usage import GPU, Usage
 
 SERVER = "server"  # the name of the machine the gateway runs on
 _COMING = frozenset({State.PREPARING, State.STARTING})
@@ -33,6 +33,7 @@ class Node:
     usage: Usage | None = None
     cpu_percent: float | None = None
     restarts: int | None = None
+    gpus: tuple[GPU, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the row `/cluster` shows."""
@@ -44,6 +45,7 @@ class Node:
             "cpu_percent": self.cpu_percent,
             "rss_bytes": self.usage.rss_bytes if self.usage else None,
             "restarts": self.restarts,
+            "gpus": [gpu.to_json() for gpu in self.gpus],
         }
 
 

@@ -4,11 +4,13 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from rpc_wrapper.devices import Endpoint
 from rpc_wrapper.gateway.backends import BackendReport, Scout
 from rpc_wrapper.gateway.node import SERVER, Node, NodeState, cpu_percent, judge, usage_of
+from rpc_wrapper.metrics.gpu import GPUReader
 from rpc_wrapper.usage import Usage, usage
 
 FRESH_S = 0.05  # who asks so soon after another gets the same answer
@@ -19,6 +21,7 @@ class Nodes:
 
     def __init__(self, scout: Scout) -> None:
         self._scout = scout
+        self._gpus = GPUReader()
         self._asking = asyncio.Lock()
         self._at = float("-inf")
         self._usages: dict[str, Usage | None] = {}
@@ -38,14 +41,15 @@ class Nodes:
             elapsed_s, self._at = now - self._at, now
             server = self._node(SERVER, (NodeState.UP, ""), usage(os.getpid(), pid), elapsed_s)
             backends = await asyncio.gather(*(self._backend(report, linked, elapsed_s) for report in reports))
-            self._nodes = (server, *backends)
+            self._nodes = (replace(server, gpus=self._gpus.latest()), *backends)
             self._usages = {node.name: node.usage for node in self._nodes}
 
     async def _backend(self, report: BackendReport, linked: frozenset[Endpoint], elapsed_s: float) -> Node:
         agent = await self._scout.ask_agent(report.listed, report.endpoint)
         state = judge(report, agent, is_linked=report.endpoint in linked)
         restarts = agent.restarts if agent else None
-        return self._node(str(report.endpoint), state, usage_of(agent), elapsed_s, restarts)
+        node = self._node(str(report.endpoint), state, usage_of(agent), elapsed_s, restarts)
+        return replace(node, gpus=agent.gpus) if agent else node
 
     def _node(
         self,

@@ -1,7 +1,7 @@
 """NVIDIA GPUs of this machine, as the driver's own library (NVML) tells; no driver, no GPUs."""
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
@@ -9,21 +9,7 @@ import pynvml
 from prometheus_client import Metric
 
 from rpc_wrapper.metrics.exposition import gauge
-
-
-@dataclass(frozen=True, slots=True)
-class GPU:
-    """One GPU now; ``busy`` is the share of the last moments in which it computed, None where it will not say."""
-
-    index: int
-    name: str
-    used_bytes: int
-    total_bytes: int
-    busy: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
+from rpc_wrapper.usage import GPU
 
 
 @cache
@@ -47,6 +33,22 @@ def read_gpus() -> tuple[GPU, ...]:
         except pynvml.NVMLError:
             continue
     return tuple(found)
+
+
+class GPUReader:
+    """Read the GPUs beside the event loop, one reading at a time: a driver that hangs keeps nobody waiting."""
+
+    def __init__(self) -> None:
+        self._latest: tuple[GPU, ...] = ()
+        self._reading: asyncio.Future[tuple[GPU, ...]] | None = None
+
+    def latest(self) -> tuple[GPU, ...]:
+        """Return what was read last and begin the next reading; nothing the first time."""
+        if self._reading is not None and self._reading.done():
+            self._latest, self._reading = self._reading.result(), None
+        if self._reading is None:
+            self._reading = asyncio.get_running_loop().run_in_executor(None, read_gpus)
+        return self._latest
 
 
 def _count() -> int:

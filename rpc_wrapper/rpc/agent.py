@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from rpc_wrapper.usage import GPU
+
 _NUMBERS = ("pid", "budget_bytes", "uptime_s", "restarts", "cpu_s", "rss_bytes")
 _WORDS = ("reason", "process", "last_exit")
 
@@ -15,7 +17,7 @@ class AgentStatus:
     ``device_names`` are in the order of the wire, ``process`` is the kernel's word for the worker's process;
     ``cpu_s`` and ``rss_bytes`` are what that process has used of the processor and holds in memory; ``holder`` is the
     address of the llama-server that the backend serves, which is another than the one that asks when it
-    ``is_held_by_another``.
+    ``is_held_by_another``; ``gpus`` are all of its machine.
     """
 
     state: str
@@ -31,6 +33,7 @@ class AgentStatus:
     rss_bytes: int | None = None
     holder: str | None = None
     is_held_by_another: bool = False
+    gpus: tuple[GPU, ...] = ()
 
     @classmethod
     def from_json(cls, body: object) -> Self | None:
@@ -48,11 +51,23 @@ class AgentStatus:
             return None
         if not isinstance(is_anothers, bool):
             return None
-        return cls(body["state"], device_names=tuple(names), is_held_by_another=is_anothers, **numbers, **words)
+        gpus = _gpus(body.get("gpus", ()))
+        if gpus is None:
+            return None
+        return cls(
+            body["state"], device_names=tuple(names), is_held_by_another=is_anothers, gpus=gpus, **numbers, **words
+        )
 
 
 def _is_amount(number: object) -> bool:
     return type(number) in (int, float) and number >= 0  # type: ignore[operator]
+
+
+def _gpus(listed: object) -> tuple[GPU, ...] | None:
+    if not isinstance(listed, Sequence) or isinstance(listed, str):
+        return None
+    found = [GPU.from_json(each) for each in listed]
+    return tuple(each for each in found if each is not None) if all(found) else None
 
 
 def _are_words(names: object) -> bool:

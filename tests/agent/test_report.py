@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from rpc_wrapper.agent.report import Reporter
-from rpc_wrapper.metrics.gpu import GPU
+from rpc_wrapper.usage import GPU
 
 
 def test_a_running_process():

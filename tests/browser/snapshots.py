@@ -138,7 +138,14 @@ def node(name: str, state: str = "up", detail: str = "") -> dict[str, Any]:
         "cpu_percent": 63.0,
         "rss_bytes": 900 * MIB,
         "restarts": 0,
+        "gpus": [],
     }
+
+
+def gpu(busy: float | None, used_mib: int, index: int = 0) -> dict[str, Any]:
+    """Return how a GPU of 8 GiB is."""
+    used = {"used_bytes": used_mib * MIB, "total_bytes": 8192 * MIB}
+    return {"index": index, "name": "NVIDIA GeForce GTX 1080", "busy": busy, **used}
 
 
 def history(count: int) -> list[dict[str, Any]]:

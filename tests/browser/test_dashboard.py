@@ -113,6 +113,45 @@ async def test_the_chat_answers_and_says_what_it_cost():
         await shoot(page, "chat-answer")
 
 
+async def test_the_panel_beside_the_chat_says_how_every_machine_is():
+    async with opened() as (page, stage):
+        panel, count = page.locator("#now"), page.locator("#now-count")
+        await expect(count).to_have_text("3 of 3 backends up")
+        await expect(panel.locator("li")).to_have_count(4)
+        await expect(panel).to_contain_text("rpc-wrapper demo")
+        rows = [snapshots.node("server"), *(snapshots.node(name) for name in stage.shown["listed"])]
+        rows[1] |= {"gpus": [snapshots.gpu(0.43, 5222)]}
+        rows[2] = snapshots.node(rows[2]["name"], "down", "killed by SIGKILL")
+        stage.change(nodes=rows)
+        await expect(count).to_have_text("2 of 3 backends up")
+        await expect(panel.locator("summary")).to_have_attribute("data-state", "down")
+        await expect(panel.locator("li").nth(1)).to_contain_text("GPU 43 % · 5,222 of 8,192 MiB")
+        await expect(panel.locator("li").nth(2)).to_have_attribute("data-state", "down")
+        await shoot(page, "chat-panel")
+        await panel.locator("summary").click()
+        await expect(panel.locator("li").first).to_be_hidden()
+        await page.reload()
+        await expect(count).to_have_text("2 of 3 backends up")
+        await expect(panel.locator("li").first).to_be_hidden()
+
+
+async def test_gpus_have_a_column_and_figures_under_an_answer():
+    shown = snapshots.cluster()
+    shown["nodes"][1] |= {"gpus": [snapshots.gpu(0.43, 5222), snapshots.gpu(None, 100, 1)]}
+    async with opened(shown=shown) as (page, _):
+        await ask(page, "Tell me a story")
+        figures = page.locator(".stats")
+        await figures.locator("summary").click()
+        await expect(figures.locator("tbody tr").nth(1)).to_contain_text("43 %")
+        await expect(figures.get_by_role("columnheader", name="GPU memory max")).to_be_visible()
+        await page.get_by_role("link", name="Cluster", exact=True).click()
+        table = page.locator("#cluster-table")
+        await expect(table.get_by_role("columnheader", name="GPU")).to_be_visible()
+        await expect(table.get_by_role("row").nth(1)).to_contain_text(
+            "0 43 % · 5,222 of 8,192 MiB; 1 – · 100 of 8,192 MiB"
+        )
+
+
 async def test_options_are_sent_bounded_and_kept():
     async with opened() as (page, _):
         await page.get_by_text("Options").click()

@@ -14,6 +14,7 @@ from rpc_wrapper.gateway.backends import BackendReport, Scout
 from rpc_wrapper.gateway.nodes import Nodes
 from rpc_wrapper.rpc import ProbeResult, ProbeState
 from rpc_wrapper.rpc.agent import AgentStatus
+from rpc_wrapper.usage import GPU
 from tests.gateway.serve import running
 
 
@@ -54,6 +55,14 @@ async def test_every_machine_has_a_row_with_its_load():
     assert (backend["name"], backend["state"], backend["restarts"]) == (str(report.endpoint), "up", 2)
     assert (backend["cpu_s"], backend["rss_bytes"]) == (1.5, 4096)
     assert 0 < backend["cpu_percent"] <= 500
+
+
+async def test_the_gpus_of_a_machine_are_its_agents_word():
+    agent, gpu = FakeAgent(), GPU(0, "GTX 1080", 1 << 30, 8 << 30, 0.5)
+    agent.body["gpus"] = [gpu.to_json()]
+    async with observed(agent) as (nodes, report):
+        await nodes.observe([report], frozenset(), None)
+    assert [node["gpus"] for node in nodes.to_json()] == [[], [gpu.to_json()]]
 
 
 async def test_who_asks_together_asks_once():

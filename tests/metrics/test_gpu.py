@@ -1,5 +1,7 @@
 """GPUs as the driver's library tells them; where there is no driver, there are none."""
 
+import asyncio
+import threading
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +11,8 @@ import pytest
 
 from rpc_wrapper.metrics import gpu
 from rpc_wrapper.metrics.exposition import render
-from rpc_wrapper.metrics.gpu import GPU, gpu_families, read_gpus
+from rpc_wrapper.metrics.gpu import GPUReader, gpu_families, read_gpus
+from rpc_wrapper.usage import GPU
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +70,23 @@ def test_what_one_gpu_does_not_say_costs_nothing_but_that(monkeypatch):
     assert 'rpcw_gpu_busy_ratio{gpu="1"' not in text
     assert 'rpcw_gpu_memory_total_bytes{gpu="1",name="GPU 1"} 400.0' in text
     assert read_gpus()[0].to_json()["used_bytes"] == 100
+
+
+async def test_a_driver_that_hangs_keeps_nobody_waiting(monkeypatch):
+    goes_on, readings = threading.Event(), []
+
+    def slow() -> tuple[GPU, ...]:
+        readings.append(1)
+        goes_on.wait(5)
+        return (GPU(0, "slow", 1, 2),)
+
+    monkeypatch.setattr(gpu, "read_gpus", slow)
+    reader = GPUReader()
+    assert [reader.latest() for _ in range(3)] == [()] * 3
+    goes_on.set()
+    for _ in range(500):
+        if found := reader.latest():
+            break
+        assert len(readings) <= 1
+        await asyncio.sleep(0.01)
+    assert found[0].name == "slow"

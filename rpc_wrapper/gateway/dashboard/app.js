@@ -6,10 +6,11 @@ import * as cluster from "/dashboard/cluster.js";
 import { byId } from "/dashboard/dom.js";
 import * as events from "/dashboard/events.js";
 import { current, follow, watch } from "/dashboard/feed.js";
+import * as panel from "/dashboard/panel.js";
 import * as plan from "/dashboard/plan.js";
 
 const VIEWS = ["chat", "cluster", "events", "plan"];
-const DRAW = { cluster: cluster.draw, events: (state) => events.draw(state, redraw), plan: (state) => plan.draw(state, redraw) };
+const DRAW = { chat: panel.draw, cluster: cluster.draw, events: (state) => events.draw(state, redraw), plan: (state) => plan.draw(state, redraw) };
 const THEMES = ["system", "light", "dark"];
 const STORED_THEME = "rpc-wrapper.theme";
 const CONNECTIONS = { connecting: "connecting", lost: "no connection", locked: "key needed" };
@@ -100,6 +101,7 @@ function startKey() {
 startTheme();
 startKey();
 chat.start();
+panel.start(redraw);
 cluster.start(redraw);
 events.start(redraw);
 addEventListener("hashchange", route);

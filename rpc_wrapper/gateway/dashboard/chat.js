@@ -11,6 +11,7 @@ import { render } from "/dashboard/markdown.js";
 const EXAMPLES = ["Once upon a time, a little fox", "Explain pipeline parallelism in three sentences.", "Write a haiku about a slow network."];
 const QUIET_MS = 1500; // a pause longer than this is explained
 const LAST_SAMPLE_MS = 2500;
+const LOADS = [["cpu", "CPU", percent], ["memory", "Memory", bytes], ["gpu", "GPU", percent], ["gpuMemory", "GPU memory", bytes]];
 
 let conversation = fresh();
 let running = null; // the answer that is being given
@@ -311,10 +312,10 @@ function figures(stats) {
 }
 
 function nodeTable(nodes) {
-  const row = (node) =>
-    h("tr", {}, h("th", { scope: "row" }, node.name), pair(node.cpu, percent), pair(node.memory, bytes));
+  const known = LOADS.filter(([field]) => field === "cpu" || field === "memory" || nodes.some((node) => node[field]));
   const pair = (value, format) => [h("td", {}, value ? format(value.max) : "–"), h("td", {}, value ? format(value.avg) : "–")];
-  const head = ["Machine", "CPU max", "CPU avg", "Memory max", "Memory avg"].map((name) => h("th", { scope: "col" }, name));
+  const row = (node) => h("tr", {}, h("th", { scope: "row" }, node.name), known.map(([field, , format]) => pair(node[field], format)));
+  const head = ["Machine", ...known.flatMap(([, name]) => [`${name} max`, `${name} avg`])].map((name) => h("th", { scope: "col" }, name));
   return h("details", {}, h("summary", {}, `CPU and memory of ${plural(nodes.length, "machine")}`), h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, head)), h("tbody", {}, nodes.map(row)))));
 }
 

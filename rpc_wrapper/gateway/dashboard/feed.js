@@ -3,7 +3,7 @@
 import { events, key, request } from "/dashboard/api.js";
 
 const HISTORY_KEPT = 1000;
-const SAMPLES_KEPT = 900;
+const SAMPLES_KEPT = 1800; // 13 minutes
 const FIRST_PAUSE_MS = 300;
 const LONGEST_PAUSE_MS = 3000;
 const SILENCE_MS = 25000; // the server says something every 15 s

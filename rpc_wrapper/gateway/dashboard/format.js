@@ -37,6 +37,12 @@ export function seconds(value) {
 
 export const percent = (value, digits = 0) => (value === null || value === undefined ? "–" : `${value.toFixed(digits)} %`);
 export const rate = (perSecond) => (perSecond === null || perSecond === undefined ? "–" : perSecond.toFixed(perSecond < 100 ? 1 : 0));
+/** "GPU 43 % · 5.1 of 8 GiB", of several each with its number; nothing without any. */
+export function gpuText(gpus) {
+  const each = ({ index, busy, used_bytes, total_bytes }) => `GPU${gpus.length > 1 ? ` ${index}` : ""} ${percent(busy === null ? null : 100 * busy)} · ${ofBudget(used_bytes, total_bytes)}`;
+  return gpus.map(each).join("; ");
+}
+
 /** "2,048", with no digit after the point or one. */
 export const grouped = (value, digits = 0) => NUMBERS[digits].format(value);
 export const plural = (count, noun) => `${grouped(count)} ${noun}${count === 1 ? "" : "s"}`;

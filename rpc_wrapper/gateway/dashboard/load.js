@@ -13,10 +13,15 @@ function nodeLoad(name, span, during) {
   const rows = (list) => list.map((sample) => ({ at: sample.at, ...sample.nodes.find((node) => node.name === name) }));
   const percents = rows(during).map((row) => row.cpu_percent).filter(isNumber);
   const memory = rows(during).map((row) => row.rss_bytes).filter(isNumber);
+  const gpus = rows(during).map((row) => row.gpus ?? []);
+  const busy = gpus.map((list) => Math.max(...list.map((gpu) => 100 * gpu.busy))).filter((value) => value >= 0);
+  const onGPU = gpus.filter((list) => list.length).map((list) => list.reduce((sum, gpu) => sum + gpu.used_bytes, 0));
   return {
     name,
+    gpu: spread(busy),
+    gpuMemory: spread(onGPU),
     cpu: percents.length ? { max: Math.max(...percents), avg: meanLoad(rows(span)) ?? mean(percents) } : null,
-    memory: memory.length ? { max: Math.max(...memory), avg: mean(memory) } : null,
+    memory: spread(memory),
   };
 }
 
@@ -56,4 +61,5 @@ export function throughput(samples, count) {
 }
 
 const isNumber = (value) => typeof value === "number";
+const spread = (values) => (values.length ? { max: Math.max(...values), avg: mean(values) } : null);
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;

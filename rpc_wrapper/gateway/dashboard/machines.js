@@ -1,5 +1,7 @@
 // Join what a snapshot says of each backend in five places into one row per backend. Pure.
 
+export const WORDS = { up: "up", starting: "starting", silent: "agent silent", frozen: "frozen", down: "down", quarantine: "quarantine" };
+
 /** Return {server, backends, stageSeconds}: the rows in the order of the list. */
 export function machines(snapshot) {
   const rows = snapshot.backends.map((backend) => backendRow(snapshot, backend));
@@ -22,6 +24,7 @@ function backendRow(snapshot, backend) {
     budget: budgetOf(backend, parts),
     cpu: node?.cpu_percent ?? null,
     memory: node?.rss_bytes ?? null,
+    gpus: node?.gpus ?? [],
     restarts: node?.restarts ?? null,
     rtt: link?.rtt_s ?? null,
     traffic: link ? link.bytes_to_backend_per_s + link.bytes_from_backend_per_s : null,
@@ -73,5 +76,6 @@ function serverRow(snapshot) {
     used: own.reduce((total, [, held]) => total + totalBytes(held), 0),
     cpu: node?.cpu_percent ?? null,
     memory: node?.rss_bytes ?? null,
+    gpus: node?.gpus ?? [],
   };
 }

@@ -1,14 +1,14 @@
 // The picture: the server, its links, its backends. Laid out in the pixels there are, so that text stays legible.
 
 import { h, s } from "/dashboard/dom.js";
-import { blocks, bytes, ofBudget, percent, rate, seconds } from "/dashboard/format.js";
+import { blocks, bytes, gpuText, ofBudget, percent, rate, seconds } from "/dashboard/format.js";
+import { WORDS } from "/dashboard/machines.js";
 
 const NARROW = 640;
 const SERVER_WIDTH = 208;
 const SERVER_HEIGHT = 118;
 const CARD_HEIGHT = 76;
 const CARD_GAP = 12;
-const WORDS = { up: "up", starting: "starting", silent: "agent silent", frozen: "frozen", down: "down", quarantine: "quarantine" };
 
 /** Return the SVG for a width in pixels. */
 export function picture({ server, backends }, snapshot, width) {
@@ -57,7 +57,7 @@ function serverCard(server, snapshot, { server: box }) {
   const lines = [
     `${snapshot.slots} slots × ${snapshot.ctx_size_per_slot?.toLocaleString("en") ?? "?"} tokens`,
     local ? `holds ${local}` : server.used ? `${bytes(server.used)} of buffers` : "",
-    server.cpu === null ? "" : `CPU ${percent(server.cpu)} · ${bytes(server.memory)}`,
+    server.cpu === null ? "" : load(server),
   ];
   return s(
     "g",
@@ -91,7 +91,12 @@ function backendCard({ row, x, y, width }, nLayer) {
   );
 }
 
-const load = (row) => (row.cpu === null ? "up" : `CPU ${percent(row.cpu)} · ${bytes(row.memory)}`);
+const load = (row) => (row.cpu === null ? "up" : [`CPU ${percent(row.cpu)}`, gpuLoad(row.gpus), bytes(row.memory)].filter(Boolean).join(" · "));
+
+function gpuLoad(gpus) {
+  const busy = gpus.map((gpu) => gpu.busy).filter((share) => share !== null);
+  return busy.length ? `GPU ${percent(100 * Math.max(...busy))}` : "";
+}
 
 function share(row, x, y) {
   if (["down", "frozen"].includes(row.state)) return null;
@@ -131,14 +136,15 @@ function spoken(backends, snapshot) {
 
 /** The same facts as a table, for eyes and ears that prefer one. */
 export function table({ backends }) {
-  const heads = ["Backend", "State", "Blocks", "Held", "Budget", "CPU", "Memory", "Round trip", "Traffic", "Per token", "Restarts"];
+  const hasGPUs = backends.some((each) => each.gpus.length);
+  const heads = ["Backend", "State", "Blocks", "Held", "Budget", "CPU", "Memory", hasGPUs ? "GPU" : [], "Round trip", "Traffic", "Per token", "Restarts"].flat();
   const row = (each) =>
     h(
       "tr",
       { "data-key": each.address },
       h("th", { scope: "row" }, each.name, each.name === each.address ? null : h("small", {}, each.address)),
       h("td", { "data-state": each.state, class: "state" }, h("i", { class: "dot" }), WORDS[each.state] ?? each.state, each.detail && each.state !== "up" ? h("small", {}, each.detail) : null),
-      [layersText(each.parts).replace("blocks ", ""), bytes(each.used), bytes(each.budget), percent(each.cpu), bytes(each.memory), seconds(each.rtt), each.traffic === null ? "–" : `${bytes(each.traffic)}/s`, seconds(each.perToken), each.restarts ?? "–"].map((text) => h("td", {}, String(text))),
+      [layersText(each.parts).replace("blocks ", ""), bytes(each.used), bytes(each.budget), percent(each.cpu), bytes(each.memory), hasGPUs ? gpuText(each.gpus).replaceAll("GPU ", "") || "–" : [], seconds(each.rtt), each.traffic === null ? "–" : `${bytes(each.traffic)}/s`, seconds(each.perToken), each.restarts ?? "–"].flat().map((text) => h("td", {}, String(text))),
     );
   return h("table", {}, h("thead", {}, h("tr", {}, heads.map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, backends.map(row)));
 }
