@@ -1,5 +1,6 @@
 """What both roles, and the demo, need to know of this machine: free ports, certificates, the model that ships."""
 
+import random
 import socket
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from rpc_wrapper.supervisor import RestartPolicy
 LOOPBACK = "127.0.0.1"
 BACKEND_PORT = 50052
 LAST_PORT = 51000
+# Below what kernels give to outgoing connections and to whoever asks for any port (ip_local_port_range, RFC 6335), and
+# below Kubernetes' node ports: while an engine restarts, nobody takes its port by chance.
+INNER_PORTS = range(20_000, 30_000)
+_left = iter(random.sample(INNER_PORTS, len(INNER_PORTS)))  # none is promised twice before it is taken
 
 
 def tls_identity(settings: Settings) -> Identity | None:
@@ -38,10 +43,11 @@ def is_loopback(host: str) -> bool:
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody listens on now; the engine keeps it over all its restarts."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """Return a loopback port that nobody has now, another at each call; the engine keeps it over all its restarts."""
+    for port in _left:
+        if _is_free(port):
+            return port
+    raise ConfigError(f"no port between {INNER_PORTS[0]} and {INNER_PORTS[-1]} is free: stop what holds them")
 
 
 def free_pairs(count: int) -> list[int]:

@@ -48,7 +48,7 @@ async def running(*flags: str) -> AsyncIterator[Running]:
             yield Running(worker, gate, process)
     finally:
         process.kill()
-        await process.wait()
+        await process.communicate()
 
 
 def worker_config() -> WorkerConfig:

@@ -254,7 +254,7 @@ async def _network(backends: list[Backend]) -> AsyncIterator[Network]:
         yield Network(process)
     finally:
         process.stdin.close()
-        await process.wait()
+        await process.communicate()
 
 
 def free_ports(count: int) -> list[int]:

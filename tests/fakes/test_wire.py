@@ -72,7 +72,7 @@ async def wire(answer: Answerer = echo) -> AsyncIterator[Line]:
     finally:
         if process.returncode is None:
             process.kill()
-            await process.wait()
+        await process.communicate()
 
 
 async def test_it_carries_bytes_and_ends_whole():
@@ -158,4 +158,4 @@ async def test_nobody_behind_it_is_a_reset():
             await read_one(port)
     finally:
         process.stdin.close()
-        await process.wait()
+        await process.communicate()

@@ -139,7 +139,7 @@ async def engine(*flags: str, api_key: str = "engine-key") -> AsyncIterator[Engi
     finally:
         if process.returncode is None:
             process.kill()
-        await process.wait()
+        await process.communicate()  # to the end of its pipe too: only then is the transport closed
 
 
 class _Server(uvicorn.Server):

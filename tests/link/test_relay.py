@@ -180,7 +180,7 @@ async def test_a_frozen_worker_is_a_silence_and_its_death_a_loss():
     finally:
         with contextlib.suppress(ProcessLookupError):
             worker.kill()
-        await worker.wait()
+        await worker.communicate()
 
 
 async def test_latency_is_added_in_both_directions():

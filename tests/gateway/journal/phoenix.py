@@ -67,7 +67,7 @@ class Phoenix:
         if self.process is not None:
             if self.process.returncode is None:
                 self.process.kill()
-            await self.process.wait()
+            await self.process.communicate()  # to the end of its pipe too
 
     def progress(self) -> dict[str, Any]:
         return {"state": "preparing", "missing": ["backend-cpu:50052"]}
