@@ -2,6 +2,9 @@
 
 Every RPC socket of the engine waits for ever. A deadline for each answer, scaled to the work the backend was given
 since its last one, tells a slow worker from a frozen one. The clock starts again with every byte that moves.
+
+How long a graph may take grows with its input: activations and the attention mask, which is the larger part of a long
+prompt. What a MiB of it costs differs a thousandfold between backends, so it is learnt from the answers.
 """
 
 from dataclasses import dataclass
@@ -14,13 +17,16 @@ from rpc_wrapper.rpc.commands import Command
 _BULK = frozenset({Command.ALLOC_BUFFER, Command.BUFFER_CLEAR, Command.MEMSET_TENSOR, Command.SET_TENSOR_HASH})
 _GRAPH = frozenset({Command.GRAPH_COMPUTE, Command.GRAPH_RECOMPUTE})
 
+_SLACK = 8.0  # times what is usual: nobody is silent who is only busier than before
+_WEIGHT = 0.3  # of the newest answer in what is usual
+
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
     """How long a backend may stay quiet, in seconds, by what it is doing.
 
-    The input of a graph, in MiB, grows with the tokens it computes; the first graph of a connection also pays for
-    page faults and for kernels compiled on demand.
+    ``graph_s_per_mib`` is the most that is granted per MiB of a graph's input, and what is granted until its pace is
+    known. The first graph of a connection also pays for page faults and for kernels compiled on demand.
     """
 
     reply_s: float = 10.0
@@ -46,6 +52,8 @@ class Watch:
         self._last_command = Command.HELLO
         self._is_warm = False
         self._is_told = False
+        self._asked_at = now
+        self._pace_s_per_mib: float | None = None
         self._forget_work()
 
     def requested(self, command: Command, size: int) -> None:
@@ -60,11 +68,15 @@ class Watch:
 
     def asked(self, now: float) -> None:
         """Note that the backend, which owed nothing, owes an answer from now on."""
+        self._asked_at = now
         self._alive(now)
 
     def answered(self, now: float) -> None:
         """Note that an answer arrived: the work it stood for is done."""
+        if self._graphs and self._is_warm:
+            self._learn(now - self._asked_at)
         self._is_warm = self._is_warm or self._graphs > 0
+        self._asked_at = now
         self._forget_work()
         self._alive(now)
 
@@ -90,12 +102,27 @@ class Watch:
     def _deadline_s(self, command: Command) -> float:
         limits = self._deadlines
         allowed = [limits.reply_s]
-        if self._is_bulk or command in _BULK or command is Command.SET_TENSOR:
+        is_loading = command is Command.SET_TENSOR and not self._is_warm  # weights, which it may write to its cache
+        if self._is_bulk or command in _BULK or is_loading:
             allowed.append(limits.bulk_s)
         if self._graphs:
-            scaled_s = limits.graph_s * self._graphs + limits.graph_s_per_mib * self._input_bytes / MIB
+            scaled_s = limits.graph_s * self._graphs + self._s_per_mib() * self._input_bytes / MIB
             allowed.append(scaled_s if self._is_warm else max(scaled_s, limits.first_graph_s))
+        elif command is Command.SET_TENSOR and self._is_warm:  # the next graph's input
+            allowed.append(limits.graph_s)
         return max(allowed)
+
+    def _s_per_mib(self) -> float:
+        most = self._deadlines.graph_s_per_mib
+        return most if self._pace_s_per_mib is None else min(most, _SLACK * self._pace_s_per_mib)
+
+    def _learn(self, waited_s: float) -> None:
+        """Take in how long an answer took that stood for graphs."""
+        if not self._input_bytes:
+            return
+        pace = waited_s * MIB / self._input_bytes
+        known = self._pace_s_per_mib
+        self._pace_s_per_mib = pace if known is None else (1 - _WEIGHT) * known + _WEIGHT * pace
 
     def _alive(self, now: float) -> None:
         self._moved_at = now

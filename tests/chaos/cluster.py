@@ -83,14 +83,16 @@ class Network:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self._turn = asyncio.Lock()  # two faults at once may both change it
 
     async def set(self, port: int, mode: str) -> None:
         """Change one wire, and wait until that is in force."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         line = f"{port} {mode}\n".encode()
-        self._process.stdin.write(line)
-        assert await self._process.stdout.readline() == line, f"the network did not obey {line!r}"
+        async with self._turn:
+            self._process.stdin.write(line)
+            assert await self._process.stdout.readline() == line, f"the network did not obey {line!r}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,10 @@ class Cluster:
         """Return what `/cluster` tells."""
         value: dict[str, Any] = (await self.http.get("/cluster")).json()
         return value
+
+    async def told(self) -> str:
+        """Return the last of what the server says has happened, for a message."""
+        return "; ".join(f"{entry['kind']}: {entry['text']}" for entry in (await self.snapshot())["history"][-3:])
 
     async def used(self) -> list[Backend]:
         """Return the backends that llama-server was started over."""

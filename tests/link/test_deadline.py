@@ -58,10 +58,58 @@ def test_a_backend_that_owes_nothing_is_never_silent():
     assert tested.overdue(None, 0, 1e6) is None
 
 
-def test_bytes_that_are_not_taken_are_a_silence_too():
+def computing(tested: Watch, *, input_bytes: int, began: float, took_s: float) -> None:
+    """Let the backend compute one graph over so much input."""
+    tested.requested(Command.SET_TENSOR, input_bytes)
+    tested.requested(Command.GRAPH_COMPUTE, 1000)
+    tested.requested(Command.GET_TENSOR, 300)
+    tested.asked(began)
+    tested.moved(began + took_s)
+    tested.answered(began + took_s)
+
+
+def prompt_patience_s(tested: Watch) -> float:
+    """Return how long it may be silent over 2 MiB of a prompt's input."""
+    tested.requested(Command.SET_TENSOR, 2 * MIB)
+    tested.requested(Command.GRAPH_COMPUTE, 1000)
+    tested.asked(0.0)
+    return patience_s(tested, Command.GET_TENSOR)
+
+
+@pytest.mark.parametrize(("took_s", "deadline_s"), [(0.01, 30 + 8 * 0.01 * 32), (0.2, 30 + 8 * 0.2 * 32)])
+def test_a_long_prompt_gets_eight_times_what_the_tokens_before_took(took_s, deadline_s):
     tested = watch()
+    for second in range(100):
+        computing(tested, input_bytes=MIB // 16, began=float(second), took_s=took_s)
+    assert prompt_patience_s(tested) == pytest.approx(deadline_s, rel=0.01)
+
+
+def test_a_slow_pace_never_grants_more_than_an_unknown_one():
+    tested = watch()
+    computing(tested, input_bytes=1000, began=0.0, took_s=5.0)
+    assert prompt_patience_s(tested) == 30 + 2 * 60
+
+
+def test_one_late_answer_is_forgotten_by_and_by():
+    tested = watch()
+    computing(tested, input_bytes=MIB // 16, began=0.0, took_s=20.0)
+    for second in range(100):
+        computing(tested, input_bytes=MIB // 16, began=float(second), took_s=0.01)
+    assert prompt_patience_s(tested) < 33
+
+
+def test_what_the_first_graph_took_says_nothing_of_the_next():
+    tested = watch(warm=False)
+    computing(tested, input_bytes=MIB, began=0.0, took_s=200.0)
+    computing(tested, input_bytes=MIB, began=300.0, took_s=0.01)
+    assert prompt_patience_s(tested) < 31
+
+
+@pytest.mark.parametrize(("warm", "deadline_s"), [(False, 120), (True, 30)])
+def test_bytes_that_are_not_taken_are_a_silence_too(warm, deadline_s):
+    tested = watch(warm=warm)
     tested.requested(Command.SET_TENSOR, 100 * MIB)
-    assert patience_s(tested, None, unsent_bytes=5000) == 120
+    assert patience_s(tested, None, unsent_bytes=5000) == deadline_s
 
 
 def test_every_moved_byte_starts_the_wait_again():
