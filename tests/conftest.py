@@ -5,8 +5,8 @@ import os
 import pytest
 
 # Where other work keeps every core busy, the threads of one engine may share a core, and each of its barriers then
-# spins a time slice away (libgomp, 300,000 turns): 0.4 ms per token became 800. With fewer turns it sleeps sooner.
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+# spins a time slice away (libgomp, 300,000 turns): see BENCHMARKS.md. With fewer turns it sleeps sooner.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

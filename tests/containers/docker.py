@@ -101,7 +101,7 @@ class Container:
 @contextmanager
 def running(image: str, *command: str, options: Sequence[str] = (), **environ: str) -> Iterator[Container]:
     """Run a container with APP_* variables and remove it, whatever happens."""
-    flags = [f"--env={name}={value}" for name, value in environ.items()]
+    flags = [*(f"--env={name}={value}" for name, value in environ.items()), "--env=GOMP_SPINCOUNT"]  # tests/conftest.py
     container = Container(docker("run", "--detach", *options, *flags, image, *command).splitlines()[-1])
     try:
         yield container

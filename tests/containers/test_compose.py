@@ -72,13 +72,15 @@ def test_the_file_is_valid_with_and_without_cuda_and_publishes_on_loopback_only(
 
 
 def test_the_servers_settings_are_passed_on_if_they_are_set() -> None:
-    environment = configured(APP_CTX_SIZE="512", APP_REPEAT_PENALTY="1.1")["main"]["environment"]
+    services = configured(APP_CTX_SIZE="512", APP_REPEAT_PENALTY="1.1", GOMP_SPINCOUNT="77")
+    environment = services["main"]["environment"]
     assert (environment["APP_CTX_SIZE"], environment["APP_REPEAT_PENALTY"]) == ("512", "1.1")
     assert environment["APP_PARALLEL"] is None
+    assert {services[name]["environment"]["GOMP_SPINCOUNT"] for name in ("main", "backend-cpu")} == {"77"}
 
 
 def test_every_setting_the_file_names_exists() -> None:
-    known = {f"APP_{name.upper()}" for name in Settings.model_fields}
+    known = {f"APP_{name.upper()}" for name in Settings.model_fields} | {"GOMP_SPINCOUNT"}
     assert all(set(service["environment"]) <= known for service in configured("--profile", "cuda").values())
 
 
