@@ -7,8 +7,11 @@ import argparse
 import os
 import signal
 import sys
-import threading
+import time
 from collections.abc import Sequence
+
+STOP = frozenset({signal.SIGTERM})
+FOR_EVER_S = 1e6
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -33,33 +36,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"line {number}")
     if options.long_line:
         print("x" * options.long_line)
-    is_over = threading.Event()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN if options.ignore_sigterm else lambda *_: is_over.set())
+    if options.ignore_sigterm:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    else:
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP)  # waited for below: a handler may come in the middle of a lock
     memory = bytearray(options.allocate_mib << 20)
     if options.fork_grandchild:
         fork_grandchild(options.leave_group)
     if options.ready_line:
         print(options.ready_line, flush=True)
     sys.stdout.flush()
-    was_told = wait(is_over, options)
+    was_told = wait(options)
     del memory
     if was_told:
         return 0
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
     if options.die_by:
         os.kill(os.getpid(), signal.Signals[options.die_by])
     return int(options.exit_code)
 
 
-def wait(is_over: threading.Event, options: argparse.Namespace) -> bool:
+def wait(options: argparse.Namespace) -> bool:
     """Wait for SIGTERM or the end of the time given; tell whether it was SIGTERM."""
+    heeded = frozenset[signal.Signals]() if options.ignore_sigterm else STOP
+    left_s = FOR_EVER_S if options.exit_after is None else options.exit_after
     if not options.spin:
-        return is_over.wait(options.exit_after)
-    timer = threading.Timer(options.exit_after or 1e6, is_over.set)
-    timer.daemon = True
-    timer.start()
-    while not is_over.is_set():
-        pass
-    return not timer.finished.is_set()
+        return signal.sigtimedwait(heeded, left_s) is not None
+    end = time.monotonic() + left_s
+    while time.monotonic() < end:
+        if signal.sigpending() & heeded:
+            return True
+    return False
 
 
 def fork_grandchild(leave_group: bool) -> None:
