@@ -160,6 +160,13 @@ def create_app(agent: Agent, token: str | None = None) -> FastAPI:
             return JSONResponse(dict(body), 404 if "error" in body else 200)
         return Response(render(agent_families(await agent.facts())), media_type=CONTENT_TYPE)
 
+    _add_controls(app, agent, token)
+    app.add_middleware(RequestIds)
+    return app
+
+
+def _add_controls(app: FastAPI, agent: Agent, token: str | None) -> None:
+    """Let those who may start and stop the worker."""
     changing = asyncio.Lock()  # one change at a time, however many ask
 
     def control(verb: Callable[[], Awaitable[str]]) -> Callable[[Request], Awaitable[JSONResponse]]:
@@ -182,8 +189,6 @@ def create_app(agent: Agent, token: str | None = None) -> FastAPI:
         ("restart", keeper.restart_worker),
     ):
         app.add_api_route(f"/{path}", control(verb), methods=["POST"])
-    app.add_middleware(RequestIds)
-    return app
 
 
 class RequestIds:

@@ -88,10 +88,8 @@ def create_app(
     live = Live(upstream)
     gateway = Gateway(config, live)
     loop_watch = LoopWatch()
-    exchange: Exchange = DirectExchange(client, upstream)
-    exchange = wrap(exchange) if wrap else exchange
-    if config.token_delay.is_on:
-        exchange = DelayedExchange(exchange, config.token_delay)
+    direct = DirectExchange(client, upstream)
+    exchange = _delayed(wrap(direct) if wrap else direct, config)
     limits = Limits(config.max_body_bytes, config.queue_wait_s, config.passthrough_all)
 
     @asynccontextmanager
@@ -123,6 +121,10 @@ def create_app(
     keys = Keys(config.api_keys, config.admin_keys, pages)
     app.add_middleware(Front, keys=keys, metrics=gateway.metrics, own_paths=pages.union(*map(_paths, routers)))
     return app
+
+
+def _delayed(exchange: Exchange, config: GatewayConfig) -> Exchange:
+    return DelayedExchange(exchange, config.token_delay) if config.token_delay.is_on else exchange
 
 
 def _paths(router: APIRouter) -> frozenset[str]:

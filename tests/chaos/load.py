@@ -98,6 +98,11 @@ def questions(prompts: Sequence[str] = PROMPTS) -> list[Question]:
     return [*found, *(question(path, _asking(path, prompts[-1], 120) | sampled) for path in PROMPTED)]
 
 
+def long_questions(count: int = 40) -> list[Question]:
+    """Return requests that are nearly all prompt, and share no beginning that the engine could keep."""
+    return [greedy("/completion", f"{number} {LONG_PROMPT}", 24, stream=True) for number in range(count)]
+
+
 def greedy(path: str, prompt: str, n_tokens: int, *, stream: bool, **more: Any) -> Question:
     """Return a request whose text follows from its prompt."""
     return question(path, _asking(path, prompt, n_tokens) | {"temperature": 0, "stream": stream} | more)

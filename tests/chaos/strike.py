@@ -94,11 +94,10 @@ class Striker:
         engine = self._cluster.engine()
         self._signal(pid, signal.SIGSTOP)
         noticed = await self._cluster.wait_until(lambda: self._cluster.engine() != engine, NOTICE_S)
-        told = await self._cluster.told()
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
-        assert noticed, f"a frozen process was not noticed in {NOTICE_S:g} s: {told}"
+        assert noticed, f"a frozen process was not noticed in {NOTICE_S:g} s: {await self._cluster.told()}"
 
     async def _blip(self, backend: Backend) -> None:
         pid = backend.worker()
@@ -124,10 +123,9 @@ class Striker:
         for port in (backend.data_wire, backend.agent_wire):
             await self._cluster.network.set(port, "stall")
         noticed = await self._cluster.wait_until(lambda: self._cluster.engine() != engine, NOTICE_S)
-        told = await self._cluster.told()
         for port in (backend.data_wire, backend.agent_wire):
             await self._cluster.network.set(port, "flow")
-        assert noticed, f"a silent machine was not noticed in {NOTICE_S:g} s: {told}"
+        assert noticed, f"a silent machine was not noticed in {NOTICE_S:g} s: {await self._cluster.told()}"
 
     async def _restart_worker(self, backend: Backend) -> None:
         self._on_strike()
